@@ -1,0 +1,61 @@
+// Package definition loads the file that describes a feature set: which tables
+// and columns are read, what an example is, how each column of the dataset
+// comes about, and how private it is. No other package knows a name of a
+// table, a column or a label.
+//
+// # The file
+//
+// A definition is one YAML document with these keys, in any order:
+//
+//	format       the number of the format, 1
+//	name, doc    what the feature set is called, and what one row means
+//	timezone     zone of timestamps without zone, UTC if absent
+//	entities     kinds of things that rows belong to
+//	tables       source tables: entity, by, key, created, updated, columns
+//	example      what one row of the dataset is: table, id, time, outcome, maturity, needs
+//	rows         rows that belong to an example, by entity, by match, or the last event
+//	labels       status, outcomes (the first that holds), goal, sampled
+//	maps         labels of texts
+//	values       intermediate results, never released
+//	columns      the dataset's columns, in their order
+//	cleaning     outliers
+//	privacy      rare values and small groups
+//	metadata     figures of the metadata's labels block
+//	report       charts
+//	gates        limits beyond which the report warns; absent ones never do
+//	defaults     defaults of flags
+//
+// A reference is written row.column, where row is example or one of rows; a
+// bare name is a value, or a column that stands above. A list of one may be
+// written as its element. Lengths of time are 90d, 12h, 30m, 10s; sizes 10MB
+// (powers of 1024). Texts are taken as they are written: 12 and "12" are equal.
+//
+// # What a column must have
+//
+// A type, a class, a doc, and exactly one of value, element, bound, total,
+// lookup, bins, part, age, between, count, mean, since, member, joined,
+// constant, cel, label, pseudonym, quality; or alias alone. The role is feature
+// if absent. The rule for missing values is, if absent: none for a required
+// column; UNKNOWN for a string; null for other labels and timestamps; false for
+// a bool; zero for a count; the median for other numbers.
+//
+// # What is refused
+//
+// Load checks everything before anything is read from a source, and reports
+// all faults at once with their lines. Beyond the plain mistakes it refuses
+// what would harm whoever trains on the dataset or stands in it: a column
+// without class, an identifier that would leave otherwise than as a pseudonym,
+// and a feature that tells the outcome.
+//
+// # Expressions
+//
+// A where, and a column's cel, are CEL expressions (cel.dev), type-checked when
+// the file is loaded. A where sees row.column; a column's sees what a
+// reference may name. Any column may be null. As in SQL an expression that
+// fails because a column that it read is null is null itself: a filter then
+// does not hold, a column is missing. Any other failure is an error for the
+// caller to count, with the same result. Macros over lists are bounded in what
+// they may cost.
+//
+// The package does no I/O and keeps no state.
+package definition
