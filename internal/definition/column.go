@@ -67,6 +67,11 @@ func (l *loader) derivedColumn(e entry, value bool) (Column, bool) {
 				l.fault(f[key], "%s has %s, which is for columns: a value is never released", what, key)
 			}
 		}
+		for _, key := range []string{"pseudonym", "quality"} {
+			if f[key] != nil {
+				l.fault(f[key], "%s is a %s, which is only made when the dataset is written: make it a column", what, key)
+			}
+		}
 		c.Missing, c.Role, c.Class = MissingNull, "", ""
 	}
 	l.current = nil
@@ -158,6 +163,8 @@ func (l *loader) class(e entry, f map[string]*yaml.Node, c *Column, what string)
 		l.fault(f["class"], "%s has class direct: direct identifiers leave only as pseudonyms", what)
 	case c.Class != ClassDirect && c.Class != "" && pseudonym:
 		l.fault(f["class"], "%s is a pseudonym: its class must be direct, not %s", what, c.Class)
+	case c.Class == ClassTime && c.Type != TimeStamp && c.Type != "":
+		l.fault(f["class"], "%s has class time: its type must be timestamp, not %s", what, c.Type)
 	case c.Class == ClassVector && c.Type != Float32 && c.Type != "":
 		l.fault(f["class"], "%s has class vector: its type must be float32, not %s", what, c.Type)
 	}

@@ -208,7 +208,7 @@ type Column struct {
 	Type     OutputType
 	Derive   Derivation
 	Required bool
-	Missing  Missing
+	Missing  Missing // MissingNull for a required column: its rows are dropped instead
 	// Clip, if not nil, is applied when the value is cleaned (floats of a
 	// vector) or derived (everything else).
 	Clip  *[2]float64

@@ -340,6 +340,11 @@ func (l *loader) pseudonym(n *yaml.Node, c *Column, what string) *Pseudonym {
 			l.fault(f["of"], "%s is made of the example's id or its entity's, example.%s or example.%s, not of %s",
 				what, l.def.Example.ID, x.By, p.Of)
 		}
+		for i := range l.def.Columns {
+			if d := l.def.Columns[i].Derive.Pseudonym; d != nil && d.Of == p.Of && p.Of.Column != "" {
+				l.fault(f["of"], "%s repeats column %s, the pseudonym of %s: make it an alias", what, l.def.Columns[i].Name, p.Of)
+			}
+		}
 	}
 	if f["length"] != nil {
 		before := len(l.faults)

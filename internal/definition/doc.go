@@ -51,11 +51,14 @@
 //
 // A where, and a column's cel, are CEL expressions (cel.dev), type-checked when
 // the file is loaded. A where sees row.column; a column's sees what a
-// reference may name. Any column may be null. As in SQL an expression that
-// fails because a column that it read is null is null itself: a filter then
-// does not hold, a column is missing. Any other failure is an error for the
-// caller to count, with the same result. Macros over lists are bounded in what
-// they may cost.
+// reference may name. Any column may be null. Null equals null and nothing
+// else, so row.status in ["A"] does not hold and row.status != "A" does. As in
+// SQL an expression that read a null and cannot be evaluated (row.n > 5) is
+// null itself: a filter then does not hold, a column is missing. Any other
+// failure is an error for the caller to count, with the same result. A field
+// of JSON has any type: has(row.data.field) asks for it, double() and its like
+// convert it. An expression has at most 4096 characters, and macros over lists
+// are bounded in what they may cost.
 //
 // The package does no I/O and keeps no state.
 package definition

@@ -2,7 +2,6 @@ package definition
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -83,9 +82,9 @@ func (f *Filter) Texts() (list []string, ok bool) {
 // json.RawMessage or its decoded value. get may be called for any of them, in
 // any order, or not at all.
 //
-// As in SQL, an expression that cannot be evaluated because a column that it
-// read is null does not hold; that is no error. Any other failure (an overflow,
-// a division by zero, an absent JSON field) makes the filter not hold and is
+// As in SQL, an expression that read a null and cannot be evaluated does not
+// hold; that is no error. Any other failure (an overflow, a division by zero,
+// an absent JSON field, text that is no JSON) makes the filter not hold and is
 // the error, for the caller to count.
 func (f *Filter) Bool(get func(i int) any) (bool, error) {
 	v, err := f.eval(get)
@@ -122,17 +121,23 @@ func (f *Filter) eval(get func(i int) any) (ref.Val, error) {
 	null, bad := in.null, in.err
 	in.get = nil
 	f.program.pool.Put(in)
-	switch {
-	case bad != nil:
+	if bad != nil {
 		return nil, bad
-	case err != nil && null:
-		return nil, nil
-	case err != nil:
+	}
+	if err = unlessNull(err, null); err != nil {
 		return nil, fmt.Errorf("evaluate %q: %w", f.Source, err)
-	case v == nil || types.IsUnknown(v):
-		return nil, errors.New("evaluate " + f.Source + ": no result")
-	case v == types.NullValue:
+	}
+	if v == nil || v == types.NullValue || types.IsUnknownOrError(v) {
 		return nil, nil
 	}
 	return v, nil
+}
+
+// unlessNull is how an evaluation failed, nil if it read a null: the result is
+// then null too.
+func unlessNull(err error, null bool) error {
+	if null {
+		return nil
+	}
+	return err
 }

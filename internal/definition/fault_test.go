@@ -73,6 +73,7 @@ func labelFaults() []malformed {
 		{"outcomes without a catch-all", "    - {name: IGNORED, score: 0}", "    - §{name: IGNORED, score: 0, moment: taken_at}", `the last outcome, "IGNORED", must hold for all other examples: it has neither statuses nor moment`},
 		{"a catch-all in the middle", "    - {name: OPENED, score: 0.5, moment: opened_at}", "    - §{name: OPENED, score: 0.5}", `outcome "OPENED" has neither statuses nor moment: it holds always, so it must be the last`},
 		{"an outcome twice", "{name: OPENED, score: 0.5", "§{name: TAKEN, score: 0.5", `outcome "TAKEN" stands twice`},
+		{"one outcome", "    - {name: TAKEN, score: 2, moment: taken_at}\n    - {name: OPENED, score: 0.5, moment: opened_at}\n", "", `there must be 2 to 255 outcomes, not 1`},
 		{"an unknown goal", "goal: TAKEN", "§goal: TOKEN", `unknown outcome "TOKEN", did you mean "TAKEN"? in goal of labels`},
 		{"an unknown sampled", "sampled: IGNORED", "§sampled: IGNORE", `unknown outcome "IGNORE", did you mean "IGNORED"? in sampled of labels`},
 		{"a sampled goal", "sampled: IGNORED", "§sampled: TAKEN", `outcome "TAKEN" is the goal: it cannot be sampled, all of its examples stay`},
@@ -153,6 +154,9 @@ func privacyFaults() []malformed {
 		{"rare users below one", "min_users: 5", "§min_users: 0", `min_users of rare must be a whole number from 1 on`},
 		{"a word for rare that means missing", "other: REST", "§other: UNKNOWN", `other of rare must be a word without comma that is not UNKNOWN, which means missing`},
 		{"a group that is not quasi", "of: [generation, city]", "§of: [generation, shelf]", `column shelf of groups has class catalogue: groups are made of quasi columns`},
+		{"a pseudonym twice", alias, alias + "\n  late: {type: string, §pseudonym: example.reader, class: direct, role: id, doc: Late.}", `pseudonym of column late repeats column reader_hash, the pseudonym of example.reader: make it an alias`},
+		{"a pseudonym as a value", "age: reader.born, doc", "§pseudonym: example.reader, doc", `value age is a pseudonym, which is only made when the dataset is written: make it a column`},
+		{"a time that is none", "value: reader.city, class: quasi", "value: reader.city, §class: time", `column city has class time: its type must be timestamp, not string`},
 		{"a chart of pseudonyms", "{title: Worth, kind: bars, column: worth}", "§{title: Worth, kind: bars, column: reader_hash}", `chart Worth shows values of reader_hash, which has class direct`},
 	}
 }
@@ -161,6 +165,8 @@ func policyFaults() []malformed {
 	return []malformed{
 		{"an outlier of a text", "of: [age, last_offer_pages]", "§of: [age, city]", `an outlier must be a float32 or int32 column, city is string`},
 		{"an unknown outlier", "of: [age, last_offer_pages]", "§of: [age, last_offer_page]", `unknown column "last_offer_page", did you mean "last_offer_pages"? in an outlier`},
+		{"an outlier that is an alias", "of: [age, last_offer_pages]", "§of: [age, rating]", `an outlier is rating, an alias: name its column, worth`},
+		{"an outlier that is a weight", "of: [age, last_offer_pages]", "§of: [age, weight]", `an outlier is weight, which is only made when the dataset is written`},
 		{"deviations of zero", "deviations: 2.5", "§deviations: 0", `deviations of outliers must be above zero`},
 		{"a statistic of a value", "mean: taken", "§mean: age", `mean of metadata taken_rate is age, a value, and values are never released: name a column`},
 		{"a statistic of two kinds", "taken_rate: {mean: taken}", "§taken_rate: {mean: taken, distribution: taken}", `metadata taken_rate must have either distribution or mean`},

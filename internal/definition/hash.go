@@ -1,6 +1,7 @@
 package definition
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,8 +9,8 @@ import (
 	"slices"
 )
 
-// canonical is what the hash is taken of, as JSON: the keys of objects are in
-// the order of the types, or sorted where they are free.
+// canonical is what the hash is taken of: its JSON, without empty members, the
+// keys of each object sorted.
 type canonical struct {
 	Format     int
 	Zone       string
@@ -29,13 +30,64 @@ func hash(d *Definition) string {
 		t := &c.Definition.Tables[i]
 		t.Columns = byName(t.Columns, func(c SourceColumn) string { return c.Name })
 	}
-	data, err := json.Marshal(c)
+	sum := sha256.Sum256(encode(prune(decode(encode(c)))))
+	return hex.EncodeToString(sum[:])
+}
+
+// prune takes the empty members out of objects, so that a program that knows
+// more keys gives a file that has none of them the hash that it had. Numbers
+// stay: in a bin, zero is not an open end.
+func prune(v any) any {
+	switch x := v.(type) {
+	case []any:
+		for i := range x {
+			x[i] = prune(x[i])
+		}
+	case map[string]any:
+		for key, member := range x {
+			switch m := prune(member).(type) {
+			case nil:
+				delete(x, key)
+			case string:
+				if m == "" {
+					delete(x, key)
+				}
+			case bool:
+				if !m {
+					delete(x, key)
+				}
+			case []any:
+				if len(m) == 0 {
+					delete(x, key)
+				}
+			case map[string]any:
+				if len(m) == 0 {
+					delete(x, key)
+				}
+			}
+		}
+	}
+	return v
+}
+
+// encode and decode are JSON of what a definition holds: strings, finite
+// numbers, and lists and maps of them, which cannot fail.
+func encode(v any) []byte {
+	data, err := json.Marshal(v)
 	if err != nil {
-		// A definition holds strings, finite numbers and lists of them only.
 		panic("marshal definition: " + err.Error())
 	}
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
+	return data
+}
+
+func decode(data []byte) any {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // as they are written
+	var v any
+	if err := d.Decode(&v); err != nil {
+		panic("unmarshal definition: " + err.Error())
+	}
+	return v
 }
 
 func byName[T any](list []T, name func(T) string) []T {

@@ -50,7 +50,9 @@ func (l *loader) cleaning(n *yaml.Node) {
 	l.texts(o["of"], "of of outliers")
 	for _, item := range l.items(o["of"], "of of outliers") {
 		if item.Kind == yaml.ScalarNode && !slices.Contains(l.def.Outliers, item.Value) {
-			l.def.Outliers = append(l.def.Outliers, l.outputColumn(item, "an outlier", true, numeric...))
+			name := l.outputColumn(item, "an outlier", true, numeric...)
+			l.isDerived(item, name, "an outlier")
+			l.def.Outliers = append(l.def.Outliers, name)
 		}
 	}
 	if d := o["deviations"]; d != nil {
@@ -59,6 +61,18 @@ func (l *loader) cleaning(n *yaml.Node) {
 		if len(l.faults) == before && l.def.Deviations <= 0 {
 			l.fault(d, "deviations of outliers must be above zero")
 		}
+	}
+}
+
+// isDerived refuses a column that is only made when the dataset is written.
+func (l *loader) isDerived(n *yaml.Node, name, what string) {
+	c := l.def.Column(name)
+	switch state := l.state[name]; {
+	case c == nil || state == nil || !state.late:
+	case c.Derive.Alias != "":
+		l.fault(n, "%s is %s, an alias: name its column, %s", what, name, c.Derive.Alias)
+	default:
+		l.fault(n, "%s is %s, which is only made when the dataset is written", what, name)
 	}
 }
 
@@ -86,6 +100,7 @@ func (l *loader) privacy(n *yaml.Node) {
 		if c := l.def.Column(name); c != nil && l.state[name] != nil && c.Class != ClassQuasi && c.Class != "" {
 			l.fault(item, "column %s of groups has class %s: groups are made of quasi columns", name, c.Class)
 		}
+		l.isDerived(item, name, "a column of groups")
 		if slices.Contains(p.Groups, name) {
 			l.fault(item, "%q stands twice in groups", name)
 		}

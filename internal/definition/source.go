@@ -217,6 +217,9 @@ func (l *loader) matches(n *yaml.Node, t *Table, what string) []Match {
 	return list
 }
 
+// maxOutcomes is what the number of an outcome can tell apart.
+const maxOutcomes = 255
+
 func (l *loader) labels(n *yaml.Node) {
 	if isNull(n) {
 		return
@@ -248,8 +251,8 @@ func (l *loader) labels(n *yaml.Node) {
 		}
 		labels.Outcomes = append(labels.Outcomes, o)
 	}
-	if len(outcomes) < 2 {
-		l.fault(f["outcomes"], "there must be at least two outcomes")
+	if len(outcomes) < 2 || len(outcomes) > maxOutcomes {
+		l.fault(f["outcomes"], "there must be 2 to %d outcomes, not %d", maxOutcomes, len(outcomes))
 	}
 	for _, which := range []struct {
 		key string
