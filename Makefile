@@ -1,0 +1,84 @@
+# Everything that is done with this repository, by name: `make` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || true)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+TOOL    := $(GO) tool -modfile=tools/go.mod
+
+# Go files that are ours: all that git knows or would add, else all there are.
+GOFILES = $(shell git ls-files -co --exclude-standard -- '*.go' 2>/dev/null | sort -u | xargs -r ls -d 2>/dev/null || find . -name '*.go')
+
+# How large the demo is; `make demo DEMO_USERS=20000` makes it larger.
+DEMO_USERS ?= 2000
+DEMO_DIR   ?= $(CURDIR)/data/demo
+# Seconds that fuzz-smoke gives to each target.
+FUZZ_TIME  ?= 20s
+# Further arguments of go test: `make test TEST_FLAGS='-race -run Resume'`.
+TEST_FLAGS ?=
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install what the tests and the demo need and this machine lacks (Debian, as root).
+	@./tools/deps.sh
+
+.PHONY: build
+build: ## Build bin/ingest and bin/snapshot, static and stamped with the version.
+	$(BUILD) -o bin/ingest ./cmd/ingest
+	$(BUILD) -o bin/snapshot ./cmd/snapshot
+
+.PHONY: fmt
+fmt: ## Format all Go files.
+	$(TOOL) gofumpt -w $(GOFILES)
+
+.PHONY: fmt-check
+fmt-check: ## Fail if a Go file is not formatted.
+	@unformatted=$$($(TOOL) gofumpt -l $(GOFILES)); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make fmt mends it):"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: vet
+vet: ## Run go vet.
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## Run golangci-lint with .golangci.yml, which includes staticcheck.
+	$(TOOL) golangci-lint run --concurrency 2 ./...
+
+.PHONY: tidy-check
+tidy-check: ## Fail if go.mod or go.sum of the product or the tools is not tidy.
+	$(GO) mod tidy -diff
+	$(GO) -C tools mod tidy -diff
+
+.PHONY: test
+test: deps ## Run every test: of the product, and of the oracle module (needs a C compiler).
+	$(GO) test -timeout 15m $(TEST_FLAGS) ./...
+	@if [ -f oracle/go.mod ]; then set -x; cd oracle && CGO_ENABLED=1 $(GO) test -timeout 15m $(TEST_FLAGS) ./...; fi
+
+.PHONY: fuzz-smoke
+fuzz-smoke: ## Fuzz each target for FUZZ_TIME.
+	@$(GO) list -f '{{.ImportPath}}|{{.Dir}}|{{range .TestGoFiles}}{{.}} {{end}}{{range .XTestGoFiles}}{{.}} {{end}}' ./... | \
+	while IFS='|' read -r package dir files; do \
+	  [ -n "$${files// /}" ] || continue; \
+	  for name in $$(cd "$$dir" && sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$files); do \
+	    echo "fuzz $$package $$name"; \
+	    $(GO) test "$$package" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME); \
+	  done; \
+	done
+
+.PHONY: demo
+demo: deps build ## Show the whole chain on a throw-away PostgreSQL and leave a dataset.
+	$(GO) run ./deploy/demo -users $(DEMO_USERS) -dir "$(DEMO_DIR)"
+
+.PHONY: ci
+ci: tidy-check fmt-check vet lint test ## Run what a change must pass, and end with a small demo.
+	$(MAKE) demo DEMO_USERS=300 DEMO_DIR='$(CURDIR)/data/ci-demo'
+
+.PHONY: clean
+clean: ## Remove what was built; data stays.
+	rm -rf bin

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"dreamfeed/deploy"
+	"dreamfeed/featurestore"
+	"dreamfeed/internal/definition"
+	"dreamfeed/internal/pgtest"
+	"dreamfeed/internal/row"
+
+	"github.com/jackc/pgx/v5"
+
+	"dreamfeed/internal/history"
+)
+
+// asProgram makes the test binary behave as ingest itself, so that tests can
+// run, signal and kill it as a process of its own.
+const asProgram = "DREAMFEED_TEST_AS_INGEST"
+
+var shared pgtest.Shared
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(shared.Main(m))
+}
+
+// daemon is ingest as a process.
+type daemon struct {
+	t       *testing.T
+	command *exec.Cmd
+	address string
+	output  *lockedBuffer
+	done    chan error
+}
+
+// lockedBuffer collects a process's output while a test may read it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func start(t *testing.T, dataDir, url string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, address: freeAddress(t), output: &lockedBuffer{}, done: make(chan error, 1)}
+	d.command = exec.Command(os.Args[0], append([]string{"--data-dir", dataDir, "--listen", d.address}, args...)...)
+	d.command.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url)
+	d.command.Stdout, d.command.Stderr = d.output, d.output
+	d.command.SysProcAttr = childAttributes()
+	if err := d.command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { d.done <- d.command.Wait() }()
+	t.Cleanup(func() {
+		if d.command.ProcessState == nil {
+			_ = d.command.Process.Kill()
+			<-d.done
+		}
+		if t.Failed() {
+			t.Logf("ingest said:\n%s", d.output)
+		}
+	})
+	return d
+}
+
+// wait returns the exit code.
+func (d *daemon) wait() int {
+	d.t.Helper()
+	select {
+	case err := <-d.done:
+		d.done <- err
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			d.t.Fatal(err)
+		}
+		return d.command.ProcessState.ExitCode()
+	case <-time.After(90 * time.Second):
+		d.t.Fatal("ingest did not end within 90 s")
+		return -1
+	}
+}
+
+func (d *daemon) signal(s os.Signal) {
+	d.t.Helper()
+	if err := d.command.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *daemon) kill() {
+	d.t.Helper()
+	d.signal(syscall.SIGKILL)
+	d.wait()
+}
+
+// get returns status and body of a request to the daemon; 0 while it does not answer.
+func (d *daemon) get(path string) (int, string) {
+	response, err := http.Get("http://" + d.address + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return response.StatusCode, string(body)
+}
+
+// waitReady polls /readyz.
+func (d *daemon) waitReady() {
+	d.t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(60 * time.Second)
+	for {
+		code, body := d.get("/readyz")
+		if code == http.StatusOK {
+			return
+		}
+		select {
+		case err := <-d.done:
+			d.done <- err
+			d.t.Fatalf("ingest ended before it was ready: %v", err)
+		case <-deadline:
+			d.t.Fatalf("ingest is not ready after 60 s: %d %s", code, body)
+		case <-tick.C:
+		}
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// catchUp runs ingest --until-caught-up and requires exit code 0.
+func catchUp(t *testing.T, dataDir, url string, args ...string) {
+	t.Helper()
+	d := start(t, dataDir, url, append(args, "--until-caught-up")...)
+	if code := d.wait(); code != 0 {
+		t.Fatalf("ingest --until-caught-up: exit code %d, want 0", code)
+	}
+}
+
+func dreamscape(t *testing.T) *definition.Definition {
+	t.Helper()
+	def, err := definition.Load(deploy.Dreamscape, "dreamscape.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return def
+}
+
+// requireEqual compares every published row of every table, value by value as
+// PostgreSQL writes it, between the source and the store of a stopped daemon.
+func requireEqual(t *testing.T, def *definition.Definition, dataDir, url string) (rows int) {
+	t.Helper()
+	store, err := featurestore.Open(filepath.Join(dataDir, "store"), featurestore.Options{
+		Definition: def, ReadOnly: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	view, err := store.View(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := readStore(t, def, view)
+	for i := range def.Tables {
+		table := &def.Tables[i]
+		want := readSource(t, table, url)
+		got := held[table.Name]
+		for key, line := range want {
+			if got[key] != line {
+				t.Errorf("table %s, key %s:\nsource %s\nstore  %s", table.Name, key, line, got[key])
+			}
+		}
+		for key, line := range got {
+			if _, ok := want[key]; !ok {
+				t.Errorf("table %s, key %s is not in the source; the store holds %s", table.Name, key, line)
+			}
+		}
+		if counted := store.Status().Rows[table.Name]; counted != int64(len(want)) {
+			t.Errorf("table %s: the store counts %d rows, the source holds %d", table.Name, counted, len(want))
+		}
+		rows += len(want)
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	return rows
+}
+
+// readStore renders the rows that hold in a view, by table and key.
+func readStore(t *testing.T, def *definition.Definition, view *featurestore.View) map[string]map[string]string {
+	t.Helper()
+	info := view.Info()
+	out := make(map[string]map[string]string)
+	for _, table := range info.Tables {
+		out[table.Name] = make(map[string]string)
+	}
+	collect := func(e *history.Entity) error {
+		for _, r := range e.Rows {
+			newest := r.Versions[0]
+			if newest.Deleted {
+				continue
+			}
+			var table *history.Table
+			for i := range info.Tables {
+				if info.Tables[i].ID == r.Table {
+					table = &info.Tables[i]
+				}
+			}
+			cells, err := row.Decode(newest.Data, nil)
+			if err != nil {
+				return err
+			}
+			key, line := render(def.Table(table.Name), func(column string) (string, bool) {
+				slot := table.Slot(column)
+				if slot < 0 || slot >= len(cells) || cells[slot].Kind == row.NotCaptured {
+					return "not captured", true
+				}
+				return cells[slot].String(), cells[slot].Kind != row.Null
+			})
+			if _, twice := out[table.Name][key]; twice {
+				return fmt.Errorf("table %s: key %s is held twice", table.Name, key)
+			}
+			out[table.Name][key] = line
+		}
+		return nil
+	}
+	kinds := []string{""}
+	for _, e := range def.Entities {
+		kinds = append(kinds, e.Name)
+	}
+	for _, kind := range kinds {
+		ranges, err := view.Ranges(t.Context(), kind, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range ranges {
+			if err := view.Scan(t.Context(), kind, r, collect); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return out
+}
+
+func readSource(t *testing.T, table *definition.Table, url string) map[string]string {
+	t.Helper()
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "timezone": "UTC", "bytea_output": "hex"} {
+		cfg.RuntimeParams[name] = value
+	}
+	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	place := make(map[string]int)
+	names := make([]string, 0, len(table.Columns))
+	for i, c := range table.Columns {
+		place[c.Name] = i
+		names = append(names, pgx.Identifier{c.Name}.Sanitize())
+	}
+	name := pgx.Identifier(strings.Split(table.Name, "."))
+	rows, err := conn.Query(t.Context(), "SELECT "+strings.Join(names, ", ")+" FROM "+name.Sanitize())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	out := make(map[string]string)
+	for rows.Next() {
+		values := rows.RawValues()
+		key, line := render(table, func(column string) (string, bool) {
+			v := values[place[column]]
+			return string(v), v != nil
+		})
+		out[key] = line
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// render writes a row's key, and the row with every value quoted and nulls apart.
+func render(table *definition.Table, value func(column string) (string, bool)) (key, line string) {
+	var k, l strings.Builder
+	for _, c := range table.Key {
+		v, _ := value(c)
+		fmt.Fprintf(&k, "%q", v)
+	}
+	for _, c := range table.Columns {
+		if v, ok := value(c.Name); ok {
+			fmt.Fprintf(&l, "%s=%q ", c.Name, v)
+		} else {
+			fmt.Fprintf(&l, "%s=NULL ", c.Name)
+		}
+	}
+	return k.String(), l.String()
+}

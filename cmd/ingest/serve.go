@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"dreamfeed/cdc"
+	"dreamfeed/featurestore"
+	"dreamfeed/internal/cli"
+	"dreamfeed/internal/definition"
+)
+
+// stopGrace is how long running requests may go on after a stop was asked for.
+const stopGrace = 5 * time.Second
+
+type serverConfig struct {
+	Source     *cdc.Source
+	Store      *featurestore.Store
+	Log        *cdc.Log
+	Registry   *prometheus.Registry
+	Definition *definition.Definition
+	ReadyLag   time.Duration
+	Listener   net.Listener
+	DataDir    string
+	Logger     *slog.Logger
+}
+
+// server answers health, metrics, status and views over HTTP.
+type server struct {
+	serverConfig
+	http    *http.Server
+	started time.Time
+}
+
+// newServer writes the endpoint file that lets snapshot find the daemon.
+func newServer(cfg serverConfig) (*server, error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, err
+	}
+	token := hex.EncodeToString(secret)
+	s := &server{serverConfig: cfg, started: time.Now()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", s.ready)
+	mux.HandleFunc("GET /v1/status", s.status)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
+	views := featurestore.NewHandler(cfg.Store, token)
+	mux.Handle("/v1/view", views)
+	mux.Handle("/v1/view/", views)
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)}
+	cfg.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dreamfeed_lag_seconds", Help: "Age of the newest applied moment.",
+	}, func() float64 { return s.lag().Seconds }))
+	cfg.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "dreamfeed_lag_bytes", Help: "Bytes of the source's log that are not applied yet.",
+	}, func() float64 { return float64(s.lag().Bytes) }))
+	err := featurestore.WriteEndpoint(cfg.DataDir, featurestore.Endpoint{
+		PID: os.Getpid(), Address: cfg.Listener.Addr().String(), Token: token,
+	})
+	return s, err
+}
+
+// Serve answers requests until Stop.
+func (s *server) Serve() error {
+	err := s.http.Serve(s.Listener)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Stop lets running requests end, for stopGrace at most.
+func (s *server) Stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+	}
+}
+
+// Close removes the endpoint file.
+func (s *server) Close() error { return featurestore.RemoveEndpoint(s.DataDir, os.Getpid()) }
+
+type lag struct {
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+// lag compares what is applied with what the source was last heard to hold.
+func (s *server) lag() lag {
+	mark := s.Store.Watermark()
+	var l lag
+	if source := s.Source.Status().SourceLSN; source > mark.EndLSN {
+		l.Bytes = int64(source - mark.EndLSN)
+	}
+	if mark.Version > 0 {
+		l.Seconds = max(0, time.Since(mark.Version.Time()).Seconds())
+	}
+	return l
+}
+
+func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+	reason := ""
+	state := s.Source.Status().State
+	switch l := s.lag(); {
+	case s.Store.Watermark().Birth == 0:
+		reason = "the backfill is not done"
+	case state != cdc.Streaming:
+		reason = "the source is " + string(state)
+	case l.Seconds > s.ReadyLag.Seconds():
+		reason = "the store lags by " + time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond).String()
+	default:
+		w.Write([]byte("ready\n"))
+		return
+	}
+	http.Error(w, reason, http.StatusServiceUnavailable)
+}
+
+type statusReport struct {
+	State   string `json:"state"`
+	Program string `json:"program"`
+	Uptime  string `json:"uptime"`
+	Applied struct {
+		Version uint64 `json:"version"`
+		Moment  string `json:"moment"`
+		LSN     string `json:"lsn"`
+	} `json:"applied"`
+	Source struct {
+		LSN        string `json:"lsn"`
+		Received   string `json:"received_lsn"`
+		Durable    string `json:"durable_lsn"`
+		Reconnects uint64 `json:"reconnects"`
+	} `json:"source"`
+	Lag        lag               `json:"lag"`
+	Stream     cdc.LogState      `json:"stream"`
+	Rows       map[string]int64  `json:"rows"`
+	Backfill   map[string]uint64 `json:"backfill_rows,omitempty"`
+	Definition map[string]string `json:"definition"`
+}
+
+func (s *server) status(w http.ResponseWriter, r *http.Request) {
+	mark, source := s.Store.Watermark(), s.Source.Status()
+	stream, err := s.Log.State(r.Context())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	out := statusReport{
+		State: string(source.State), Program: cli.ProgramVersion(version),
+		Uptime: time.Since(s.started).Round(time.Second).String(),
+		Lag:    s.lag(), Stream: stream, Rows: s.Store.Status().Rows, Backfill: source.BackfillRows,
+		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
+	}
+	out.Applied.Version, out.Applied.LSN = uint64(mark.Version), mark.EndLSN.String()
+	if mark.Version > 0 {
+		out.Applied.Moment = mark.Version.String()
+	}
+	out.Source.LSN, out.Source.Received, out.Source.Durable = source.SourceLSN.String(), source.ReceivedLSN.String(), source.DurableLSN.String()
+	out.Source.Reconnects = source.Reconnects
+	w.Header().Set("Content-Type", "application/json")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(out); err != nil {
+		s.Logger.Debug("status was not delivered", "error", err)
+	}
+}

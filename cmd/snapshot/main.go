@@ -1,0 +1,54 @@
+// Command snapshot builds a training dataset from the feature store.
+//
+//	snapshot --version 1.1                       build a dataset version
+//	snapshot pseudonym --version 1.1 --user ID   print a user's pseudonym in it
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"dreamfeed/internal/cli"
+	"dreamfeed/snapshot"
+)
+
+// version is set by the build.
+var version string
+
+const description = "Builds a windowed, point-in-time-correct, pseudonymised training dataset from the feature store."
+
+type grammar struct {
+	cli.Common
+
+	Build     buildCommand     `cmd:"" default:"withargs" help:"Build a dataset version (the default)."`
+	Pseudonym pseudonymCommand `cmd:"" help:"Print the pseudonyms of users in a dataset version, for whoever holds the key."`
+}
+
+// program is what every command of snapshot is given.
+type program struct {
+	ctx            context.Context
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	common         *cli.Common
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var g grammar
+	command, err := cli.Parse("snapshot", description, &g, args, stdout, stderr)
+	if err != nil || command == nil {
+		return cli.Report("snapshot", err, stderr)
+	}
+	err = command.Run(&program{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, common: &g.Common})
+	code := cli.Report("snapshot", err, stderr)
+	var gate *snapshot.GateError
+	if errors.As(err, &gate) {
+		return cli.ExitGate
+	}
+	return code
+}

@@ -1,0 +1,179 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"dreamfeed/labels"
+	"dreamfeed/snapshot/pit"
+	"dreamfeed/snapshot/spill"
+)
+
+// partitions is the number of partitions of the spill: one for each first byte
+// of the entity's pseudonym, so that their order is the order of the files.
+const partitions = 256
+
+// partsPerWorker is how many parts each worker finds on average, so that none
+// waits long for the last one.
+const partsPerWorker = 8
+
+// collected is what the join met.
+type collected struct {
+	tally    pit.Tally
+	inexact  int64   // dropped for being inexact
+	outcomes []int64 // examples kept, by outcome
+	negative *labels.Selector
+}
+
+// collector is one worker of the join.
+type collector struct {
+	b         *build
+	out       *spill.Writer
+	entity    string
+	pseudonym []byte
+	entities  *pseudonymizer
+	negatives *labels.Hasher
+	splits    *labels.Hasher
+	found     collected
+}
+
+// collect joins all examples and spills those that enter step 7.
+func (b *build) collect(ctx context.Context, source exampleSource) (*collected, error) {
+	n, err := source.parts(ctx, b.Workers*partsPerWorker)
+	if err != nil {
+		return nil, fmt.Errorf("cut the entities into ranges: %w", err)
+	}
+	key, err := subKey(b.Key, b.plan.entityColumn, b.Version, b.stable)
+	if err != nil {
+		return nil, err
+	}
+	workers := make([]*collector, b.Workers)
+	group, ctx := errgroup.WithContext(ctx)
+	var next atomic.Int64
+	step := b.step("join", int64(n))
+	for i := range workers {
+		c := &collector{
+			b: b, out: b.set.Writer(i), entities: newPseudonymizer(key, b.plan.entityHex),
+			negatives: labels.NewHasher(labels.DomainNegatives, b.Seed),
+			splits:    labels.NewHasher(labels.DomainSplit, b.Seed),
+			found: collected{
+				outcomes: make([]int64, len(b.Definition.Labels.Outcomes)),
+				negative: labels.NewSelector(),
+			},
+		}
+		workers[i] = c
+		group.Go(func() error {
+			for {
+				part := int(next.Add(1)) - 1
+				if part >= n {
+					return c.out.Flush()
+				}
+				tally, err := source.scan(ctx, part, c.add)
+				if err != nil {
+					return fmt.Errorf("join the examples: %w", err)
+				}
+				addTally(&c.found.tally, tally)
+				step(1)
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	total := &workers[0].found
+	for _, c := range workers[1:] {
+		addTally(&total.tally, &c.found.tally)
+		total.inexact += c.found.inexact
+		for i, n := range c.found.outcomes {
+			total.outcomes[i] += n
+		}
+		total.negative.Merge(c.found.negative)
+	}
+	return total, nil
+}
+
+func addTally(t, o *pit.Tally) {
+	t.Candidates += o.Candidates
+	t.Immature += o.Immature
+	for i, n := range o.Exactness {
+		t.Exactness[i] += n
+	}
+	add := func(to *map[string]int64, from map[string]int64) {
+		if *to == nil {
+			*to = maps.Clone(from)
+			return
+		}
+		for k, n := range from {
+			(*to)[k] += n
+		}
+	}
+	add(&t.Dropped, o.Dropped)
+	add(&t.Faults, o.Faults)
+}
+
+// add spills one example.
+func (c *collector) add(e *pit.Example) error {
+	p := c.b.plan
+	if e.Outcome < 0 || e.Outcome >= len(c.found.outcomes) || len(e.Columns) != len(p.columns) {
+		return fmt.Errorf("example with outcome %d and %d columns does not fit the definition", e.Outcome, len(e.Columns))
+	}
+	if e.Exact >= pit.Inexact && c.b.Inexact == Drop {
+		c.found.inexact++
+		return nil
+	}
+	if e.EntityID != c.entity || c.pseudonym == nil {
+		c.entity = e.EntityID
+		c.pseudonym = append(c.pseudonym[:0], c.entities.raw(e.EntityID)...)
+	}
+	partition := int(c.pseudonym[0])
+	row := c.out.Row(partition)
+	cols := row.Columns
+	cols[spillEntity].AppendBytes(c.pseudonym, true)
+	cols[spillID].AppendText(e.ID, true)
+	cols[spillTime].AppendInt(e.Time, true)
+	cols[spillOutcome].AppendInt(int64(e.Outcome), true)
+	cols[spillExact].AppendInt(int64(e.Exact), true)
+	c.found.outcomes[e.Outcome]++
+	if e.Outcome == p.sampled {
+		h := c.negatives.Hash(e.ID)
+		c.found.negative.Add(h)
+		cols[spillNegative].AppendInt(int64(h), true)
+	} else {
+		cols[spillNegative].AppendInt(0, false)
+	}
+	cols[spillSplit].AppendInt(int64(c.splits.Hash(e.ID)), true)
+
+	for i := range p.columns {
+		if at := p.columns[i].spill; at >= 0 {
+			clip := p.columns[i].Clip
+			appendValue(&cols[at], &e.Columns[i], clip)
+		}
+	}
+	missing := int64(0)
+	for i, at := range p.required {
+		col := &p.columns[at]
+		valid := cols[col.spill].Valid
+		if !valid[len(valid)-1] {
+			missing = int64(i) + 1
+			break
+		}
+	}
+	cols[spillMissing].AppendInt(missing, true)
+	for _, v := range p.values {
+		appendValue(&cols[v.spill], &e.Values[v.value], nil)
+	}
+	for rule, places := range p.uniform {
+		for path, at := range places {
+			v := pit.Value{}
+			if rule < len(e.Uniform) && path < len(e.Uniform[rule]) {
+				v = e.Uniform[rule][path]
+			}
+			appendValue(&cols[at], &v, nil)
+		}
+	}
+	return c.out.Done(partition)
+}

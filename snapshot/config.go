@@ -1,0 +1,159 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"time"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
+	"dreamfeed/labels"
+	"dreamfeed/snapshot/pit"
+)
+
+// What to do with rows that are not beyond doubt.
+const (
+	Keep = "keep"
+	Drop = "drop"
+)
+
+// How long pseudonyms live: PerVersion ones cannot be joined between two
+// versions of a dataset, Stable ones can.
+const (
+	PerVersion = "per-version"
+	Stable     = "stable"
+)
+
+// Config is everything that a build depends on. The dataset's bytes are a
+// function of all of it but Output, TempDir, Workers, Now, Logger and Progress.
+type Config struct {
+	View       pit.View
+	Definition *definition.Definition
+	Version    string        // digits and dots: 1.0, 2.0.1
+	Window     time.Duration // examples are at most so much older than AsOf
+	// AsOf is the moment T. It must be the view's; 0 takes it from there.
+	AsOf          change.Version
+	NegativeRatio string // decimal: sampled rows for each positive one
+	TestSize      string // decimal, above 0 and below 1
+	Seed          int64
+	Inexact       string // Keep (default) or Drop
+	Outliers      string // Drop (default) or Keep
+	// Output is the directory that holds the versions; it is made if missing.
+	Output string
+	// TempDir holds the spill, about 300 bytes for each candidate. "" puts it
+	// in Output.
+	TempDir    string
+	Key        []byte // the secret, 32 bytes (LoadKey)
+	Pseudonyms string // PerVersion (default) or Stable
+	Strict     bool   // warnings fail
+	Workers    int    // 0: one for each processor
+	// Now gives created_at and extraction_date, and nothing else.
+	Now func() time.Time
+	// Program is the version of the program; part of the files.
+	Program string
+	Logger  *slog.Logger // nil: silent
+	// Progress is told how far a step is, from one goroutine at a time. May be nil.
+	Progress func(step string, done, total int64)
+}
+
+// Name of the program in the files.
+const programName = "dreamfeed"
+
+var versionName = regexp.MustCompile(`^[0-9]{1,9}(\.[0-9]{1,9}){1,3}$`)
+
+// ConfigError says which setting is wrong and how to mend it.
+type ConfigError struct {
+	Setting string // by its flag's name
+	Reason  string
+}
+
+func (e *ConfigError) Error() string { return "--" + e.Setting + ": " + e.Reason }
+
+// checked is a Config whose defaults are filled and whose numbers are parsed.
+type checked struct {
+	Config
+	ratio, testSize labels.Decimal
+	from, to        int64 // the window, µs: from ≤ t < to
+	stable          bool
+}
+
+// check validates everything before any work is done; all faults are reported
+// at once.
+func (c Config) check() (*checked, error) {
+	k := &checked{Config: c}
+	var errs []error
+	bad := func(setting, format string, args ...any) {
+		errs = append(errs, &ConfigError{Setting: setting, Reason: fmt.Sprintf(format, args...)})
+	}
+	if c.View == nil || c.Definition == nil {
+		return nil, errors.New("build dataset: a view and a definition are needed")
+	}
+	if !versionName.MatchString(c.Version) {
+		bad("version", "%q is no version name: use numbers with dots between, such as 1.0 or 2.0.1", c.Version)
+	}
+	if k.Window == 0 {
+		k.Window = c.Definition.Defaults.Window
+	}
+	if k.Window <= 0 {
+		bad("window-days", "the window must be longer than nothing")
+	}
+	var err error
+	if k.ratio, err = labels.ParseRatio(c.NegativeRatio); err != nil {
+		bad("negative-ratio", "%v", err)
+	}
+	if k.testSize, err = labels.ParseTestSize(c.TestSize); err != nil {
+		bad("test-size", "%v", err)
+	}
+	choose := func(value *string, setting string, choices ...string) {
+		if *value == "" {
+			*value = choices[0]
+		}
+		if !slices.Contains(choices, *value) {
+			bad(setting, "%q is neither %s nor %s", *value, choices[0], choices[1])
+		}
+	}
+	choose(&k.Inexact, "inexact", Keep, Drop)
+	choose(&k.Outliers, "outliers", Drop, Keep)
+	choose(&k.Pseudonyms, "pseudonyms", PerVersion, Stable)
+	k.stable = k.Pseudonyms == Stable
+	if c.Output == "" {
+		bad("output", "name the directory for the datasets")
+	} else {
+		k.Output = filepath.Clean(c.Output)
+	}
+	if reason := weakness(c.Key); reason != "" {
+		errs = append(errs, &WeakKeyError{Source: KeyVariable + " or the key file", Reason: reason})
+	}
+	info := c.View.Info()
+	if k.AsOf == 0 {
+		k.AsOf = info.AsOf
+	}
+	k.to = int64(k.AsOf)
+	k.from = k.to - k.Window.Microseconds()
+	switch {
+	case k.AsOf != info.AsOf:
+		bad("as-of", "the view was taken as of %s, not of %s", info.AsOf, k.AsOf)
+	case info.AsOf < info.Birth || info.Birth == 0:
+		bad("as-of", "nothing is known before the first backfill at %s: choose that moment or a later one", info.Birth)
+	case info.Floor > info.Birth && k.from < int64(info.Floor):
+		bad("as-of", "the history needed was removed: with this window the earliest moment is %s", info.Floor+change.Version(k.Window.Microseconds()))
+	}
+	if k.Workers <= 0 {
+		k.Workers = runtime.GOMAXPROCS(0)
+	}
+	if k.Now == nil {
+		k.Now = time.Now
+	}
+	if k.Logger == nil {
+		k.Logger = slog.New(slog.DiscardHandler)
+	}
+	if k.Program == "" {
+		k.Program = "unknown"
+	}
+	return k, errors.Join(errs...)
+}

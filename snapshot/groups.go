@@ -1,0 +1,122 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/binary"
+	"math"
+
+	"dreamfeed/internal/definition"
+	"dreamfeed/snapshot/spill"
+)
+
+// groups are the combinations of values that k-anonymity looks at, with the
+// distinct users of each. Texts count after rare values merged; a number or
+// truth value that is missing counts as a value of its own.
+type groups struct {
+	b      *build
+	limit  int64 // a group of fewer users is small
+	census *census
+	kMin   int64 // users of the smallest group that stays, 0 if there is none
+	count  int64 // groups that stay
+}
+
+// groupScratch is what forming a group's key needs; one for each worker.
+type groupScratch struct {
+	key  []byte
+	list listScratch
+}
+
+// key is the row's group.
+func (g *groups) key(rows *spill.Batch, i int, s *groupScratch) []byte {
+	s.key = s.key[:0]
+	for _, at := range g.b.plan.groups {
+		c := &g.b.plan.columns[at]
+		from := &rows.Columns[c.spill]
+		if c.Type == definition.String {
+			text, ok := c.fullText(from, i)
+			if !ok {
+				s.key = append(s.key, 0)
+				continue
+			}
+			if c.rare >= 0 {
+				text = g.b.rare[c.rare].apply(text, &s.list)
+			}
+			s.key = append(s.key, 1)
+			s.key = binary.AppendUvarint(s.key, uint64(len(text)))
+			s.key = append(s.key, text...)
+			continue
+		}
+		if !from.Valid[i] {
+			s.key = append(s.key, 0)
+			continue
+		}
+		s.key = append(s.key, 1)
+		if c.Type == definition.Float32 {
+			s.key = binary.LittleEndian.AppendUint32(s.key, math.Float32bits(from.Floats[i]))
+		} else {
+			s.key = binary.AppendVarint(s.key, from.Ints[i])
+		}
+	}
+	return s.key
+}
+
+// small says whether the row's group has too few users.
+func (g *groups) small(rows *spill.Batch, i int, s *groupScratch) bool {
+	h := g.census.values[string(g.key(rows, i, s))]
+	return h == nil || h.users < g.limit
+}
+
+// smallGroups counts the users of each group among the rows leaving step 8.
+// The result is nil without group columns.
+func (b *build) smallGroups(ctx context.Context, s *sieve) (*groups, error) {
+	p := b.plan
+	if len(p.groups) == 0 {
+		return nil, nil
+	}
+	limit := b.Definition.Privacy.GroupMinUsers
+	suppress := limit > 0
+	if !suppress {
+		limit = b.Definition.Privacy.MinUsers
+	}
+	g := &groups{b: b, limit: int64(limit)}
+	var spilled []int
+	for _, at := range p.groups {
+		spilled = append(spilled, p.columns[at].spill)
+	}
+	type worker struct {
+		users   users
+		fates   []fate
+		census  *census
+		scratch groupScratch
+	}
+	workers := each(b.Workers, func() *worker { return &worker{census: newCensus(0)} })
+	err := b.scan(ctx, "small groups", s.columns(spilled...), func(at int, rows *spill.Batch) error {
+		w := workers[at]
+		w.fates = s.mark(rows, w.fates, nil)
+		for i := range rows.Rows {
+			entity := rows.Columns[spillEntity].Text(i)
+			user := w.users.at(entity)
+			if w.fates[i] == stays {
+				w.census.add(g.key(rows, i, &w.scratch), user, entity)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range workers[1:] {
+		workers[0].census.merge(w.census)
+	}
+	g.census = workers[0].census
+	for _, h := range g.census.values {
+		if suppress && h.users < g.limit {
+			continue
+		}
+		g.count++
+		if g.kMin == 0 || h.users < g.kMin {
+			g.kMin = h.users
+		}
+	}
+	return g, nil
+}

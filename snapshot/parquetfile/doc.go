@@ -1,0 +1,32 @@
+// Package parquetfile writes a dataset's rows, which come column by column and
+// with a schema known only at run time, as a Parquet file.
+//
+// It writes typed columns through parquet-go's row group writers rather than
+// boxed rows: each group of GroupRows rows is encoded by a goroutine of its
+// own, several at once, and the groups are appended in order.
+//
+// What it promises: the same rows, schema and metadata give the same bytes,
+// whatever the number of workers and however the rows were cut into calls of
+// Write (I6). At most Workers + 1 groups are held in memory (I10). Required
+// columns are REQUIRED, the others OPTIONAL; floats are FLOAT, integers INT32,
+// texts UTF8 with a dictionary or PLAIN, moments INT64 TIMESTAMP(MICROS, adjusted
+// to UTC). Data pages are version 1 and compressed with Snappy, which every
+// reader knows.
+//
+// Column statistics are written for all columns: parquet-go can leave them
+// out only by writing false ones (zeros) into the page index, which makes
+// readers skip rows. They say nothing that the rows beside them do not.
+//
+// # Logical digest
+//
+// The digest of a file names its rows and schema, whatever the writer,
+// compression, or grouping. All numbers are little endian.
+//
+//	block  = SHA-256 of, for each column in order, for each of up to 65,536
+//	         consecutive rows: 00 if null, else 01 and the value: float32 and
+//	         int32 4 bytes, timestamp (µs since 1970 UTC) 8, bool 1 (00 or 01),
+//	         string uint32 length and bytes
+//	digest = SHA-256 of "dreamfeed dataset digest 1\n", then a line
+//	         "<name>\t<type>\t<required|optional>\n" for each column, a line
+//	         "<number of rows>\n", then the digests of the blocks in order
+package parquetfile

@@ -1,0 +1,46 @@
+// Package pit is the point-in-time join: from an entity's history to the
+// features of its examples as they were known at each example's cut-off
+// (DESIGN §6). It reads a View, knows no file format and keeps no state
+// between entities, so that the same code answers for a training example and
+// for an online request.
+//
+//	definition + catalog ──Compile──▶ Program ──NewJoiner──▶ Joiner (one a goroutine)
+//	View ──LoadRelated──▶ RelatedStore ─────────────────────────┘ │
+//	View ──Scan──▶ history.Entity ──────────────── Joiner.Entity ──▶ Example …
+//
+// # What it promises
+//
+//   - No feature rests on a version that was known after the example's cut-off,
+//     unless the example says that it is inexact (I5).
+//   - What an example gets depends on the history up to T only: not on the order
+//     of rows and entities, the number of joiners, or what was joined before
+//     (I6, DESIGN §6.6).
+//   - A value that its rule makes missing because the source holds what it should
+//     not is counted by column and reason; one that is merely absent is not. A row
+//     that cannot be decoded ends the join with an error (I9).
+//   - A row version is decoded once, and what is derived from it alone (a vector, a
+//     filter, an event time) is derived once, for all examples that see it.
+//
+// # How the rules are read where DESIGN §6 leaves room
+//
+//   - An example whose row was deleted and inserted again is one example: moment,
+//     id and features are those of the first version held. One whose row changed
+//     its entity belongs to the entity that holds it last at T, and its first
+//     version held is that with which it came there.
+//   - An example's own row takes no part in aggregates over its table.
+//   - A creation column that is NULL, or holds no moment, counts as none.
+//   - A column that the chosen version did not capture is that of the oldest newer
+//     version that did, up to the row's deletion; it makes the example inexact,
+//     also if no version captured it.
+//   - Rows that tie are ordered by known time, then by the text of their key.
+//   - What a Member, a Count or a Mean is over is inexact as soon as any row of the
+//     table was chosen by rule (b), whether or not it passed the filter. Of rows
+//     found by match only those that match count.
+//   - Outcome columns and what only the gates compare make no example inexact.
+//
+// # Cost
+//
+// An example costs time in proportion to the rows of its entity in the tables
+// read, not to their versions, and memory in proportion to one entity, beside
+// the related rows: their index (16 bytes a key) and a budget for the rest.
+package pit

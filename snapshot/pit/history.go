@@ -1,0 +1,207 @@
+package pit
+
+import (
+	"fmt"
+
+	"dreamfeed/internal/history"
+	"dreamfeed/internal/row"
+)
+
+// memo keeps what was derived from one row version, so that it is derived once
+// for all examples that see the version.
+type memo struct {
+	done bool
+	// late says that a column was taken from a newer version, since this one
+	// did not capture it.
+	late  bool
+	fault fault
+	value Value
+	list  []float64
+}
+
+// version is a row version with what was decoded and derived from it so far.
+type version struct {
+	*history.Version
+	row   *rowState
+	index int // place among the row's versions
+	cells []row.Cell
+	memos []memo
+}
+
+// rowState is a row of the entity at hand.
+type rowState struct {
+	table    *table
+	versions []version // newest first
+	// ordered says that Known does not rise towards older versions, so that a
+	// binary search finds the version that was known at a moment.
+	ordered bool
+	mem     *memory
+}
+
+// choice is how the value of a row at a cut-off came about (DESIGN §6.2).
+type choice uint8
+
+const (
+	absent  choice = iota
+	live           // (a), and the version was in the store by then
+	trusted        // (a), a backfilled version dated by its own column only
+	late           // (b)
+)
+
+// at returns the version that holds at the cut-off c, nil if the row is absent.
+func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
+	n := len(r.versions)
+	i := 0
+	if r.ordered && n > 8 {
+		lo, hi := 0, n
+		for lo < hi {
+			if m := (lo + hi) / 2; r.versions[m].Known <= c {
+				hi = m
+			} else {
+				lo = m + 1
+			}
+		}
+		i = lo
+	} else {
+		for i < n && r.versions[i].Known > c {
+			i++
+		}
+	}
+	if i < n {
+		v := &r.versions[i]
+		switch {
+		case v.Deleted:
+			return nil, absent
+		case v.Backfilled && int64(v.Version.Version) > c:
+			return v, trusted
+		}
+		return v, live
+	}
+	first := &r.versions[n-1]
+	if !first.Backfilled || first.Deleted {
+		return nil, absent
+	}
+	if slot := r.table.created; slot >= 0 {
+		// A creation column that is NULL, not captured or no moment counts as none.
+		created, fault := j.program.moment(&j.decode(first)[slot])
+		if created.Valid && fault == "" && created.Int > c {
+			return nil, absent
+		}
+	}
+	return first, late
+}
+
+// decode returns the cells of a version, by slot, at least as many as the
+// table has columns. A corrupt row is kept as the joiner's error.
+func (j *Joiner) decode(v *version) []row.Cell {
+	if v.cells != nil {
+		return v.cells
+	}
+	cells := v.row.mem.cells.take(v.row.table.width)
+	if v.Deleted {
+		clear(cells)
+	} else if decoded, err := row.Decode(v.Data, cells); err != nil {
+		if j.err == nil {
+			j.err = fmt.Errorf("decode a row of table %s at version %s: %w", v.row.table.name, v.Version.Version, err)
+		}
+		clear(cells)
+	} else {
+		cells = decoded
+	}
+	v.cells = cells
+	return cells
+}
+
+// cell returns a column of a version. A column that the version did not
+// capture is taken from the oldest newer version that did, as long as the row
+// was not deleted between; late says that this was so, or that there is none.
+func (j *Joiner) cell(v *version, slot int) (c *row.Cell, late bool) {
+	c = &j.decode(v)[slot]
+	if c.Kind != row.NotCaptured {
+		return c, false
+	}
+	list := v.row.versions
+	for i := v.index - 1; i >= 0 && !list[i].Deleted; i-- {
+		if newer := &j.decode(&list[i])[slot]; newer.Kind != row.NotCaptured {
+			return newer, true
+		}
+	}
+	return c, true
+}
+
+// memo returns what derive makes of the version, deriving it once.
+func (j *Joiner) memo(v *version, slot int, derive func(*Joiner, *version, *memo)) *memo {
+	if v.memos == nil {
+		v.memos = v.row.mem.memos.take(v.row.table.memos)
+		clear(v.memos)
+	}
+	m := &v.memos[slot]
+	if !m.done {
+		m.done = true
+		derive(j, v, m)
+	}
+	return m
+}
+
+// compareIDs orders two versions of rows of one table by the text of their key
+// columns.
+func (j *Joiner) compareIDs(a, b *version) int {
+	for _, slot := range a.row.table.keys {
+		ca, _ := j.cell(a, slot)
+		cb, _ := j.cell(b, slot)
+		j.left, j.right = ca.AppendText(j.left[:0]), cb.AppendText(j.right[:0])
+		if n := compareBytes(j.left, j.right); n != 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// later says that a is known later than b, or as late and has the greater id.
+func (j *Joiner) later(a, b *version) bool {
+	if a.Known != b.Known {
+		return a.Known > b.Known
+	}
+	return j.compareIDs(a, b) > 0
+}
+
+// load makes row states of the entity's rows in tables that the program reads,
+// leaving out what came after the as-of moment, and appends them by table.
+func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, versions []version, add func(*rowState)) {
+	for n := range e.Rows {
+		h := &e.Rows[n]
+		t := j.program.tableByID(h.Table)
+		if t == nil {
+			continue
+		}
+		from := len(versions)
+		ordered := true
+		for i := range h.Versions {
+			v := &h.Versions[i]
+			if v.Version > j.asOf {
+				continue
+			}
+			if k := len(versions); k > from && versions[k-1].Known < v.Known {
+				ordered = false
+			}
+			versions = append(versions, version{Version: v})
+		}
+		if len(versions) == from {
+			continue
+		}
+		rows = append(rows, rowState{table: t, versions: versions[from:len(versions):len(versions)], ordered: ordered, mem: mem})
+		r := &rows[len(rows)-1]
+		for i := range r.versions {
+			r.versions[i].row, r.versions[i].index = r, i
+		}
+		add(r)
+	}
+}
+
+// size counts the rows and versions of an entity, the most that load makes.
+func size(e *history.Entity) (rows, versions int) {
+	for i := range e.Rows {
+		versions += len(e.Rows[i].Versions)
+	}
+	return len(e.Rows), versions
+}

@@ -1,0 +1,168 @@
+package pit
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+)
+
+// The functions here walk a JSON text without building a tree. Whether the
+// text is JSON at all is left to encoding/json; what walks it may then rely on
+// its grammar, and yet checks every bound.
+
+// validJSON returns the text without surrounding space, nil if it is no JSON.
+func validJSON(b []byte) []byte {
+	if !json.Valid(b) {
+		return nil
+	}
+	b = b[space(b, 0):]
+	return b[:valueEnd(b, 0)]
+}
+
+func space(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\n' || b[i] == '\r') {
+		i++
+	}
+	return i
+}
+
+// valueEnd returns where the value that begins at i ends.
+func valueEnd(b []byte, i int) int {
+	depth := 0
+	for i < len(b) {
+		switch b[i] {
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			i++
+			if depth == 0 {
+				return min(i, len(b))
+			}
+		case '[', '{':
+			depth++
+			i++
+		case ']', '}':
+			if depth == 0 { // the end of what the value stands in
+				return i
+			}
+			depth--
+			i++
+			if depth == 0 {
+				return i
+			}
+		case ',', ':', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+			i++
+		default:
+			i++
+		}
+	}
+	return len(b)
+}
+
+// jsonElements calls fn with each element of an array, and says whether the
+// value is one.
+func jsonElements(b []byte, fn func(i int, element []byte)) bool {
+	if len(b) == 0 || b[0] != '[' {
+		return false
+	}
+	for i, n := space(b, 1), 0; i < len(b) && b[i] != ']'; n++ {
+		end := valueEnd(b, i)
+		fn(n, b[i:end])
+		i = space(b, end)
+		if i < len(b) && b[i] == ',' {
+			i = space(b, i+1)
+		}
+	}
+	return true
+}
+
+// jsonMember returns the value of an object's member, nil if it has none. Of
+// several the last counts, as in jsonb.
+func jsonMember(b []byte, name string) (value []byte) {
+	if len(b) == 0 || b[0] != '{' {
+		return nil
+	}
+	for i := space(b, 1); i < len(b) && b[i] == '"'; {
+		end := valueEnd(b, i)
+		key := b[i:end]
+		i = space(b, end)
+		if i >= len(b) || b[i] != ':' {
+			return value
+		}
+		i = space(b, i+1)
+		end = valueEnd(b, i)
+		if jsonIs(key, name) {
+			value = b[i:end]
+		}
+		i = space(b, end)
+		if i < len(b) && b[i] == ',' {
+			i = space(b, i+1)
+		}
+	}
+	return value
+}
+
+// jsonIs says whether a quoted JSON string is the text.
+func jsonIs(quoted []byte, text string) bool {
+	inner := quoted[1:max(1, len(quoted)-1)]
+	for _, c := range inner {
+		if c == '\\' {
+			s, ok := jsonString(quoted)
+			return ok && s == text
+		}
+	}
+	return string(inner) == text
+}
+
+// jsonString reads a quoted JSON string.
+func jsonString(b []byte) (string, bool) {
+	if len(b) == 0 || b[0] != '"' {
+		return "", false
+	}
+	var s string
+	err := json.Unmarshal(b, &s)
+	return s, err == nil
+}
+
+// jsonNumber reads a finite number.
+func jsonNumber(b []byte) (float64, bool) {
+	if len(b) == 0 || b[0] != '-' && (b[0] < '0' || b[0] > '9') {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(string(b), 64)
+	if err != nil || math.IsInf(f, 0) {
+		return 0, false
+	}
+	return f, true
+}
+
+// jsonCount reads a whole number ≥ 0.
+func jsonCount(b []byte) (int64, bool) {
+	f, ok := jsonNumber(b)
+	if !ok || f < 0 || f != math.Trunc(f) || f >= 1<<53 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+// digitCount reads a text of ASCII digits.
+func digitCount(s string) (int64, bool) {
+	if s == "" {
+		return 0, false
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return 0, false
+		}
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+func isNull(b []byte) bool { return string(b) == "null" }

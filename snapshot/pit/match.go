@@ -1,0 +1,168 @@
+package pit
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"dreamfeed/internal/definition"
+)
+
+// relation is one way in which rows of other entities are found: by some of
+// their columns. Relations are numbered in the order of the definition.
+type relation struct {
+	row, alternative int
+	table            *table
+	slots            []int
+	// byEntity is the pair whose column is the table's entity id, -1 if none
+	// is: the entity is then found directly, without an index of columns.
+	byEntity int
+}
+
+// relations lists the alternatives of all rows that are found by match.
+func relations(def *definition.Definition, tables []*table) ([]relation, error) {
+	var list []relation
+	for n := range def.Rows {
+		r := &def.Rows[n]
+		for a, match := range r.Match {
+			rel := relation{row: n, alternative: a, byEntity: -1}
+			for _, t := range tables {
+				if t.name == r.Table {
+					rel.table = t
+				}
+			}
+			if rel.table == nil {
+				return nil, fmt.Errorf("row %s: there is no table %q", r.Name, r.Table)
+			}
+			if len(match) == 0 {
+				return nil, fmt.Errorf("row %s: alternative %d of match names no column", r.Name, a+1)
+			}
+			for i, pair := range match {
+				if rel.table.def.Column(pair.Column) == nil {
+					return nil, fmt.Errorf("row %s: table %s has no column %q", r.Name, r.Table, pair.Column)
+				}
+				rel.slots = append(rel.slots, rel.table.info.Slot(pair.Column))
+				if pair.Column == rel.table.def.By && rel.table.def.Entity != "" {
+					rel.byEntity = i
+				}
+			}
+			list = append(list, rel)
+		}
+	}
+	return list, nil
+}
+
+// appendPart appends one text to the key of a relation, so that no two lists
+// of texts have the same key.
+func appendPart(key, text []byte) []byte {
+	return append(binary.AppendUvarint(key, uint64(len(text))), text...)
+}
+
+// match compiles how a row of another entity is found.
+func (c *compiler) match(r *namedRow, where *filter) (func(*Joiner) (*version, fault), error) {
+	type alternative struct {
+		number   int
+		relation *relation
+		operands []operand
+	}
+	var alternatives []alternative
+	for n := range c.p.relations {
+		rel := &c.p.relations[n]
+		if &c.p.def.Rows[rel.row] != r.def {
+			continue
+		}
+		a := alternative{number: n, relation: rel}
+		for _, pair := range r.def.Match[rel.alternative] {
+			of, err := c.ref(pair.Ref)
+			if err != nil {
+				return nil, err
+			}
+			a.operands = append(a.operands, of)
+		}
+		alternatives = append(alternatives, a)
+	}
+	return func(j *Joiner) (*version, fault) {
+		if j.related == nil {
+			if j.err == nil {
+				j.err = errNoRelated
+			}
+			return nil, ""
+		}
+		for i := range alternatives {
+			a := &alternatives[i]
+			if v := j.find(a.number, a.relation, a.operands, where); v != nil {
+				return v, ""
+			}
+		}
+		return nil, ""
+	}, nil
+}
+
+// find returns the row of a relation that matches at the cut-off; of several
+// the one known latest, then that with the greatest id.
+func (j *Joiner) find(number int, rel *relation, operands []operand, where *filter) *version {
+	key := j.key[:0]
+	for i := range operands {
+		text, ok := operands[i].appendText(j, j.right[:0])
+		j.right = text[:0]
+		if !ok {
+			j.key = key[:0]
+			return nil
+		}
+		if rel.byEntity < 0 || i == rel.byEntity {
+			if rel.byEntity >= 0 {
+				key = append(key, text...)
+			} else {
+				key = appendPart(key, text)
+			}
+		}
+	}
+	j.key = key
+	numbers, err := j.related.from.Find(j.numbers[:0], number, key)
+	j.numbers = numbers
+	if err != nil {
+		if j.err == nil {
+			j.err = err
+		}
+		return nil
+	}
+	var best *version
+	for _, n := range numbers {
+		e, err := j.related.load(j, n)
+		if err != nil {
+			if j.err == nil {
+				j.err = err
+			}
+			return nil
+		}
+		for _, r := range e.rows {
+			if r.table != rel.table {
+				continue
+			}
+			v, how := j.at(r, j.c)
+			if v == nil || !j.matches(v, rel, operands) || !where.pass(j, v) {
+				continue
+			}
+			j.chosen(how)
+			if best == nil || j.later(v, best) {
+				best = v
+			}
+		}
+	}
+	return best
+}
+
+// matches says whether a version has the values of the operands.
+func (j *Joiner) matches(v *version, rel *relation, operands []operand) bool {
+	uncertain := false
+	for i, slot := range rel.slots {
+		cell, late := j.cell(v, slot)
+		uncertain = uncertain || late
+		text, _ := operands[i].appendText(j, j.right[:0])
+		j.right = text[:0]
+		if !j.same(cell, text) {
+			return false
+		}
+	}
+	j.inexact = j.inexact || uncertain
+	return true
+}

@@ -1,0 +1,100 @@
+package pit
+
+import (
+	"math/bits"
+	"time"
+
+	"dreamfeed/internal/row"
+)
+
+const dayMicros = 86_400_000_000
+
+// moment reads a cell as µs since the epoch in Value.Int. Timestamps without
+// zone and dates are in the definition's zone. What has no such moment, an
+// infinity or a year that has not four digits, is missing and a fault.
+func (p *Program) moment(c *row.Cell) (Value, fault) {
+	switch c.Kind {
+	case row.Null, row.NotCaptured:
+		return Value{}, ""
+	case row.TimestampTZ:
+		return Value{Valid: true, Int: c.Int}, ""
+	case row.Timestamp:
+		return Value{Valid: true, Int: p.fromZone(c.Int)}, ""
+	case row.Date:
+		return Value{Valid: true, Int: p.fromZone(c.Int * dayMicros)}, ""
+	}
+	return Value{}, notAMoment
+}
+
+// fromZone turns what a clock in the definition's zone shows into a moment.
+func (p *Program) fromZone(wall int64) int64 {
+	if p.utc {
+		return wall
+	}
+	t := time.UnixMicro(wall).UTC()
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), p.zone).UnixMicro()
+}
+
+// floorDiv is ⌊a ÷ b⌋ for b > 0.
+func floorDiv(a, b int64) int64 {
+	q := a / b
+	if a%b < 0 {
+		q--
+	}
+	return q
+}
+
+// age is the completed years from birth to t (both µs since the epoch), in
+// UTC, as the years of PostgreSQL's age(t, birth): a year is complete once
+// month, day and time of day of t are not before those of birth, so that who
+// was born on 29 February completes a year on 1 March of other years. It is
+// only meaningful for birth ≤ t.
+func age(birth, t int64) int64 {
+	b, n := time.UnixMicro(birth).UTC(), time.UnixMicro(t).UTC()
+	years := int64(n.Year() - b.Year())
+	if n.Month() != b.Month() {
+		if n.Month() < b.Month() {
+			years--
+		}
+		return years
+	}
+	if n.Day() != b.Day() {
+		if n.Day() < b.Day() {
+			years--
+		}
+		return years
+	}
+	if t-floorDiv(t, dayMicros)*dayMicros < birth-floorDiv(birth, dayMicros)*dayMicros {
+		years--
+	}
+	return years
+}
+
+// part takes a part of a moment in UTC.
+func part(name string, micros int64) (int64, bool) {
+	t := time.UnixMicro(micros).UTC()
+	switch name {
+	case "month":
+		return int64(t.Month()), true
+	case "weekday":
+		return int64(t.Weekday()), true
+	case "hour":
+		return int64(t.Hour()), true
+	case "day":
+		return int64(t.Day()), true
+	}
+	return 0, false
+}
+
+// sum128 adds int64s without overflow, so that a sum does not depend on the
+// order of its parts.
+type sum128 struct {
+	hi int64
+	lo uint64
+}
+
+func (s *sum128) add(v int64) {
+	var carry uint64
+	s.lo, carry = bits.Add64(s.lo, uint64(v), 0)
+	s.hi += v>>63 + int64(carry)
+}

@@ -1,0 +1,148 @@
+package pit
+
+import (
+	"fmt"
+	"time"
+
+	"dreamfeed/internal/definition"
+	"dreamfeed/internal/history"
+	"dreamfeed/labels"
+)
+
+// Program is a definition compiled for one catalog of tables: every name is
+// resolved to a place, every derivation is a function. It is immutable and
+// safe for concurrent use.
+type Program struct {
+	def   *definition.Definition
+	zone  *time.Location
+	utc   bool
+	birth int64 // moment of the first backfill, µs
+	asOf  uint64
+
+	tables []*table
+	byID   []*table // by number in the catalog, nil for what is not read
+
+	example  *table
+	id, time int // slots of the example's id and moment
+	status   operand
+	moments  []operand // by outcome
+	rules    *labels.Rules
+
+	sources   int    // named rows and the two versions of the example
+	needSteps []step // what the needs rest on, in order
+	needs     []need
+	steps     []step // the rest that makes features, in order
+	exact     []target
+	uniform   []step
+	uniforms  []int // paths of each rule of Gates.Uniform
+	relations []relation
+}
+
+// table is a source table as the store holds it.
+type table struct {
+	def     *definition.Table
+	name    string
+	index   int
+	width   int
+	created int   // slot of the creation column, -1 if there is none
+	keys    []int // slots of the key
+	memos   int   // memos of a version
+	info    *history.Table
+}
+
+// need leaves out the examples without the row in a source.
+type need struct {
+	reason string
+	source int
+}
+
+// target is where a derived value goes.
+type target struct {
+	value bool // Definition.Values rather than Columns
+	index int
+}
+
+// step derives one row or one value of an example.
+type step struct {
+	name string
+	run  func(*Joiner) fault
+}
+
+// MissingError says that the store does not hold what the definition reads.
+type MissingError struct {
+	Table  string
+	Column string // "" when the whole table is missing
+}
+
+func (e *MissingError) Error() string {
+	what := "table " + e.Table
+	if e.Column != "" {
+		what = "column " + e.Column + " of table " + e.Table
+	}
+	return fmt.Sprintf("the store does not hold %s, which the definition reads: run ingest with this definition until it has caught up", what)
+}
+
+// Compile resolves the definition against the store's catalog. Its errors name
+// the derivation that is wrong; a table or column that the store lacks is a
+// *MissingError.
+func Compile(def *definition.Definition, info *history.Info) (*Program, error) {
+	p := &Program{def: def, zone: def.Zone, birth: int64(info.Birth), asOf: uint64(info.AsOf)}
+	if p.zone == nil {
+		p.zone = time.UTC
+	}
+	p.utc = p.zone == time.UTC || p.zone.String() == "UTC"
+	var err error
+	if p.tables, p.byID, err = catalog(def, info); err != nil {
+		return nil, fmt.Errorf("compile definition %s: %w", def.Name, err)
+	}
+	c := &compiler{p: p, memos: map[string]int{}, rows: map[string]*namedRow{}}
+	if err := c.compile(); err != nil {
+		return nil, fmt.Errorf("compile definition %s: %w", def.Name, err)
+	}
+	return p, nil
+}
+
+// Entity is the kind of entity whose histories the joiners of the program read.
+func (p *Program) Entity() string { return p.example.def.Entity }
+
+func (p *Program) tableByID(id uint16) *table {
+	if int(id) < len(p.byID) {
+		return p.byID[id]
+	}
+	return nil
+}
+
+// catalog finds the definition's tables in the store's.
+func catalog(def *definition.Definition, info *history.Info) (tables, byID []*table, err error) {
+	for i := range def.Tables {
+		d := &def.Tables[i]
+		h := info.Table(d.Name)
+		if h == nil {
+			return nil, nil, &MissingError{Table: d.Name}
+		}
+		t := &table{def: d, name: d.Name, index: i, width: len(h.Columns), created: -1, info: h}
+		for _, column := range d.Columns {
+			if h.Slot(column.Name) < 0 {
+				return nil, nil, &MissingError{Table: d.Name, Column: column.Name}
+			}
+		}
+		for _, key := range d.Key {
+			slot := h.Slot(key)
+			if slot < 0 {
+				return nil, nil, &MissingError{Table: d.Name, Column: key}
+			}
+			t.keys = append(t.keys, slot)
+		}
+		if d.Created != "" {
+			if t.created = h.Slot(d.Created); t.created < 0 {
+				return nil, nil, &MissingError{Table: d.Name, Column: d.Created}
+			}
+		}
+		tables = append(tables, t)
+		for len(byID) <= int(h.ID) {
+			byID = append(byID, nil)
+		}
+		byID[h.ID] = t
+	}
+	return tables, byID, nil
+}

@@ -1,0 +1,357 @@
+package pit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"os"
+	"slices"
+	"sort"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
+	"dreamfeed/internal/history"
+)
+
+// Related finds entities whose rows belong to examples of others, such as the
+// item of a recommendation. It is safe for concurrent use; what it returns does
+// not change.
+type Related interface {
+	// Find appends the numbers of the entities that may have a row that
+	// matches key in a relation of the program: whose columns had these values
+	// in any version. It may append others too.
+	Find(numbers []uint64, relation int, key []byte) ([]uint64, error)
+	// Entity returns the entity of a number that Find gave.
+	Entity(number uint64) (*history.Entity, error)
+}
+
+// RelatedStore is a Related made of one scan of a view. Histories are kept in
+// memory up to a budget, the rest in a temporary file that has no name any
+// more. The index is in memory, 16 bytes for each entity and relation and 16
+// for each entity, beside the budget; it holds hashes, which a reader verifies.
+type RelatedStore struct {
+	seed    maphash.Seed
+	budget  int64
+	memory  [][]byte // chunks of encoded histories
+	used    int64
+	file    *os.File
+	written int64
+	pending []byte // what is to be written to the file next
+	places  []place
+	// indexes are the relations' keys, by hash.
+	indexes []index
+}
+
+// place is where an encoded history stands: in a chunk of memory, or in the
+// file when chunk is negative.
+type place struct {
+	offset int64
+	chunk  int32
+	length uint32
+}
+
+type index []indexed
+
+type indexed struct {
+	hash   uint64
+	number uint32
+}
+
+const (
+	memoryChunk = 1 << 20
+	writeChunk  = 1 << 20
+)
+
+// LoadRelated reads the entities that the definition's rows are found among,
+// each kind once. Of their histories budget bytes stay in memory, the others go
+// to a temporary file in dir. With no row that is found by match it reads
+// nothing. The caller closes the store.
+func LoadRelated(ctx context.Context, view View, def *definition.Definition, dir string, budget int64) (*RelatedStore, error) {
+	info := view.Info()
+	tables, byID, err := catalog(def, &info)
+	if err != nil {
+		return nil, fmt.Errorf("load related rows: %w", err)
+	}
+	rels, err := relations(def, tables)
+	if err != nil {
+		return nil, fmt.Errorf("load related rows: %w", err)
+	}
+	s := &RelatedStore{seed: maphash.MakeSeed(), budget: budget, indexes: make([]index, len(rels))}
+	if err := s.scan(ctx, view, rels, byID, dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("load related rows: %w", err), s.Close())
+	}
+	for _, x := range s.indexes {
+		sort.Slice(x, func(a, b int) bool {
+			return x[a].hash < x[b].hash || x[a].hash == x[b].hash && x[a].number < x[b].number
+		})
+	}
+	return s, nil
+}
+
+func (s *RelatedStore) scan(ctx context.Context, view View, rels []relation, byID []*table, dir string) error {
+	var kinds []string
+	for i := range rels {
+		if kind := rels[i].table.def.Entity; !slices.Contains(kinds, kind) {
+			kinds = append(kinds, kind)
+		}
+	}
+	for _, kind := range kinds {
+		l := &loading{store: s, kind: kind, rels: rels, byID: byID, dir: dir}
+		ranges, err := view.Ranges(ctx, kind, 1)
+		if err != nil {
+			return fmt.Errorf("ranges of %s: %w", kind, err)
+		}
+		for _, r := range ranges {
+			if err := view.Scan(ctx, kind, r, l.entity); err != nil {
+				return fmt.Errorf("scan of %s: %w", kind, err)
+			}
+		}
+	}
+	return s.flush()
+}
+
+// Close gives the memory and the temporary file back.
+func (s *RelatedStore) Close() error {
+	s.memory, s.indexes, s.places = nil, nil, nil
+	if s.file == nil {
+		return nil
+	}
+	name := s.file.Name()
+	err := s.file.Close()
+	s.file = nil
+	if e := os.Remove(name); e != nil && !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// Spilled is the number of bytes in the temporary file.
+func (s *RelatedStore) Spilled() int64 { return s.written }
+
+// Find implements Related.
+func (s *RelatedStore) Find(numbers []uint64, relation int, key []byte) ([]uint64, error) {
+	x := s.indexes[relation]
+	hash := maphash.Bytes(s.seed, key)
+	for i := sort.Search(len(x), func(i int) bool { return x[i].hash >= hash }); i < len(x) && x[i].hash == hash; i++ {
+		numbers = append(numbers, uint64(x[i].number))
+	}
+	return numbers, nil
+}
+
+// Entity implements Related.
+func (s *RelatedStore) Entity(number uint64) (*history.Entity, error) {
+	if number >= uint64(len(s.places)) {
+		return nil, fmt.Errorf("read related entity %d: there are %d", number, len(s.places))
+	}
+	p := s.places[number]
+	var data []byte
+	if p.chunk >= 0 {
+		data = s.memory[p.chunk][p.offset : p.offset+int64(p.length)]
+	} else {
+		data = make([]byte, p.length)
+		if _, err := s.file.ReadAt(data, p.offset); err != nil {
+			return nil, fmt.Errorf("read related entity %d from %s: %w", number, s.file.Name(), err)
+		}
+	}
+	return decodeEntity(data)
+}
+
+// keep stores an encoded history, which it copies.
+func (s *RelatedStore) keep(data []byte, dir string) error {
+	if uint64(len(data)) > 1<<32-1 {
+		return fmt.Errorf("history of a related entity has %d bytes, more than the 4 GiB that are possible", len(data))
+	}
+	if s.file == nil && s.used+int64(len(data)) <= s.budget {
+		n := len(s.memory) - 1
+		if n < 0 || cap(s.memory[n])-len(s.memory[n]) < len(data) {
+			s.memory = append(s.memory, make([]byte, 0, max(len(data), min(memoryChunk, int(s.budget)))))
+			n++
+		}
+		s.places = append(s.places, place{int64(len(s.memory[n])), int32(n), uint32(len(data))})
+		s.memory[n] = append(s.memory[n], data...)
+		s.used += int64(len(data))
+		return nil
+	}
+	if s.file == nil {
+		f, err := os.CreateTemp(dir, "related-*.tmp")
+		if err != nil {
+			return fmt.Errorf("create temporary file: %w", err)
+		}
+		s.file = f
+		// Without a name the file goes with the process, however that ends. Where
+		// an open file cannot be removed, Close does it.
+		_ = os.Remove(f.Name())
+	}
+	s.places = append(s.places, place{s.written + int64(len(s.pending)), -1, uint32(len(data))})
+	s.pending = append(s.pending, data...)
+	if len(s.pending) >= writeChunk {
+		return s.flush()
+	}
+	return nil
+}
+
+func (s *RelatedStore) flush() error {
+	if len(s.pending) == 0 {
+		return nil
+	}
+	n, err := s.file.WriteAt(s.pending, s.written)
+	if err != nil {
+		return fmt.Errorf("write related rows to %s: %w", s.file.Name(), err)
+	}
+	s.written += int64(n)
+	s.pending = s.pending[:0]
+	return nil
+}
+
+// loading takes in the entities of one kind.
+type loading struct {
+	store *RelatedStore
+	kind  string
+	rels  []relation
+	byID  []*table
+	dir   string
+	data  []byte
+	keys  keyReader
+}
+
+func (l *loading) entity(e *history.Entity) error {
+	s := l.store
+	number := uint32(len(s.places))
+	l.data = appendEntity(l.data[:0], e, func(id uint16) bool {
+		return int(id) < len(l.byID) && l.byID[id] != nil && slices.ContainsFunc(l.rels, func(r relation) bool { return r.table == l.byID[id] })
+	})
+	if err := s.keep(l.data, l.dir); err != nil {
+		return err
+	}
+	for n := range l.rels {
+		rel := &l.rels[n]
+		if rel.table.def.Entity != l.kind {
+			continue
+		}
+		if rel.byEntity >= 0 {
+			s.indexes[n] = append(s.indexes[n], indexed{maphash.String(s.seed, e.ID), number})
+			continue
+		}
+		from := len(s.indexes[n])
+		for i := range e.Rows {
+			if e.Rows[i].Table != rel.table.info.ID {
+				continue
+			}
+			err := l.keys.each(&e.Rows[i], rel, func(key []byte) {
+				x := indexed{maphash.Bytes(s.seed, key), number}
+				if !slices.Contains(s.indexes[n][from:], x) {
+					s.indexes[n] = append(s.indexes[n], x)
+				}
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// The form in which a history is kept, all numbers varints:
+//
+//	entity  = id length | id | row count | row × count
+//	row     = table | version count | version × count
+//	version = version | ordinal | known − version (signed) | flags | length | data
+const (
+	flagBackfilled = 1 << iota
+	flagDeleted
+	flagMoved
+)
+
+func appendEntity(dst []byte, e *history.Entity, wanted func(table uint16) bool) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(e.ID)))
+	dst = append(dst, e.ID...)
+	rows := 0
+	for i := range e.Rows {
+		if wanted(e.Rows[i].Table) {
+			rows++
+		}
+	}
+	dst = binary.AppendUvarint(dst, uint64(rows))
+	for i := range e.Rows {
+		r := &e.Rows[i]
+		if !wanted(r.Table) {
+			continue
+		}
+		dst = binary.AppendUvarint(dst, uint64(r.Table))
+		dst = binary.AppendUvarint(dst, uint64(len(r.Versions)))
+		for k := range r.Versions {
+			v := &r.Versions[k]
+			dst = binary.AppendUvarint(dst, uint64(v.Version))
+			dst = binary.AppendUvarint(dst, uint64(v.Ordinal))
+			dst = binary.AppendVarint(dst, v.Known-int64(v.Version))
+			var flags uint64
+			for i, set := range [...]bool{v.Backfilled, v.Deleted, v.Moved} {
+				if set {
+					flags |= 1 << i
+				}
+			}
+			dst = binary.AppendUvarint(dst, flags)
+			dst = binary.AppendUvarint(dst, uint64(len(v.Data)))
+			dst = append(dst, v.Data...)
+		}
+	}
+	return dst
+}
+
+// errHistory says that a kept history cannot be read back.
+var errHistory = errors.New("kept history of a related entity is corrupt")
+
+// decodeEntity reads what appendEntity wrote; the entity borrows data.
+func decodeEntity(data []byte) (*history.Entity, error) {
+	bad := false
+	number := func() uint64 {
+		v, n := binary.Uvarint(data)
+		if n <= 0 {
+			bad, data = true, nil
+			return 0
+		}
+		data = data[n:]
+		return v
+	}
+	bytes := func() []byte {
+		n := number()
+		if n > uint64(len(data)) {
+			bad, data = true, nil
+			return nil
+		}
+		b := data[:n:n]
+		data = data[n:]
+		return b
+	}
+	e := &history.Entity{ID: string(bytes())}
+	rows := number()
+	if rows > uint64(len(data)) {
+		return nil, errHistory
+	}
+	e.Rows = make([]history.Row, 0, rows)
+	for range rows {
+		r := history.Row{Table: uint16(number())}
+		versions := number()
+		if versions > uint64(len(data)) {
+			return nil, errHistory
+		}
+		r.Versions = make([]history.Version, versions)
+		for i := range r.Versions {
+			v := &r.Versions[i]
+			v.Version = change.Version(number())
+			v.Ordinal = uint32(number())
+			zigzag := number()
+			v.Known = int64(v.Version) + (int64(zigzag>>1) ^ -int64(zigzag&1))
+			flags := number()
+			v.Backfilled, v.Deleted, v.Moved = flags&flagBackfilled != 0, flags&flagDeleted != 0, flags&flagMoved != 0
+			v.Data = bytes()
+		}
+		e.Rows = append(e.Rows, r)
+	}
+	if bad || len(data) != 0 {
+		return nil, errHistory
+	}
+	return e, nil
+}

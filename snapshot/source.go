@@ -1,0 +1,86 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"dreamfeed/internal/history"
+	"dreamfeed/snapshot/pit"
+)
+
+// exampleSource hands out the examples of the window. All examples of one
+// entity come one after another, in one part.
+type exampleSource interface {
+	// parts cuts the work into about n parts and returns their number.
+	parts(ctx context.Context, n int) (int, error)
+	// scan hands every example of a part to emit, and returns what it met.
+	// Different parts may be scanned at once. The example is reused.
+	scan(ctx context.Context, part int, emit func(*pit.Example) error) (*pit.Tally, error)
+	Close() error
+}
+
+// relatedBytes is the memory for the histories of related entities (items);
+// beyond it they go to a temporary file.
+const relatedBytes = 128 << 20
+
+// pitSource joins a view.
+type pitSource struct {
+	k       *checked
+	program *pit.Program
+	related *pit.RelatedStore
+	ranges  []history.Range
+	joiners sync.Pool // of *pit.Joiner, so that each worker reuses one
+}
+
+func newPitSource(k *checked) (*pitSource, error) {
+	info := k.View.Info()
+	program, err := pit.Compile(k.Definition, &info)
+	if err != nil {
+		return nil, err
+	}
+	return &pitSource{k: k, program: program}, nil
+}
+
+func (s *pitSource) parts(ctx context.Context, n int) (int, error) {
+	temp := s.k.TempDir
+	if temp == "" {
+		temp = s.k.Output
+	}
+	var err error
+	if s.related, err = pit.LoadRelated(ctx, s.k.View, s.k.Definition, temp, relatedBytes); err != nil {
+		return 0, err
+	}
+	s.joiners.New = func() any {
+		return s.program.NewJoiner(s.related, pit.Options{AsOf: s.k.AsOf, Window: s.k.Window, CacheBytes: relatedBytes / int64(2*s.k.Workers)})
+	}
+	s.ranges, err = s.k.View.Ranges(ctx, s.program.Entity(), n)
+	return len(s.ranges), err
+}
+
+func (s *pitSource) scan(ctx context.Context, part int, emit func(*pit.Example) error) (*pit.Tally, error) {
+	joiner, ok := s.joiners.Get().(*pit.Joiner)
+	if !ok {
+		return nil, errors.New("scan before parts")
+	}
+	defer s.joiners.Put(joiner)
+	tally := &pit.Tally{}
+	err := s.k.View.Scan(ctx, s.program.Entity(), s.ranges[part], func(e *history.Entity) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return joiner.Entity(e, tally, emit)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("range %d of %d: %w", part+1, len(s.ranges), err)
+	}
+	return tally, nil
+}
+
+func (s *pitSource) Close() error {
+	if s.related == nil {
+		return nil
+	}
+	return s.related.Close()
+}

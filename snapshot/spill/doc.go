@@ -1,0 +1,23 @@
+// Package spill keeps the rows of a dataset in the making on disk, so that
+// memory does not grow with them. Rows go to partitions; a partition's rows lie
+// in chunks of at most ChunkRows, column by column, so that a pass over the
+// rows reads only the columns that it needs.
+//
+//	file  = chunk*                     one file a writer, append only
+//	chunk = end uint32 LE × columns    end of each column's segment, from the
+//	        segment × columns          first segment's start
+//	segment = validity byte | [bitmap] | values
+//
+// The validity byte is 0 when every row has a value, 1 when none has (no
+// values follow), 2 when a bitmap (least significant bit first) tells. Numbers
+// stand at their kind's width, little endian, missing ones as 0; texts are
+// uint32 lengths and then the bytes.
+//
+// What it promises: rows of one writer and partition are read back in the order
+// of appending. Every file is taken out of its directory as soon as it is open,
+// where the system allows it: nothing is left behind after a crash, and no
+// other process finds the raw ids in it. A reader never allocates beyond what
+// the chunk's recorded size allows.
+//
+// What it does not do: sort, compress, or survive the process.
+package spill

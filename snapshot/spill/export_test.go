@@ -1,0 +1,6 @@
+package spill
+
+// EncodeColumn and DecodeColumn expose the codec of a segment.
+func EncodeColumn(c *Column, rows int) []byte { return appendColumn(nil, c, rows) }
+
+func DecodeColumn(seg []byte, c *Column, rows int) error { return decodeColumn(seg, c, rows) }

@@ -1,0 +1,186 @@
+package spill_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"dreamfeed/snapshot/spill"
+)
+
+var kinds = []spill.Kind{spill.Float32, spill.Text, spill.Int64, spill.Bool, spill.Int32, spill.Text}
+
+// model is what was appended, as text, by partition.
+type model map[int][]string
+
+func appendRandom(r *rand.Rand, b *spill.Batch) string {
+	out := ""
+	for i := range b.Columns {
+		c := &b.Columns[i]
+		ok := r.IntN(3) > 0
+		switch c.Kind {
+		case spill.Float32:
+			v := float32(r.NormFloat64())
+			c.AppendFloat(v, ok)
+		case spill.Text:
+			c.AppendText(fmt.Sprintf("%x", r.Uint64())[:r.IntN(10)], ok)
+		case spill.Bool:
+			c.AppendInt(r.Int64N(2), ok)
+		case spill.Int32:
+			c.AppendInt(int64(int32(r.Uint32())), ok)
+		default:
+			c.AppendInt(int64(r.Uint64()), ok)
+		}
+		out += render(c, len(c.Valid)-1)
+	}
+	return out
+}
+
+func render(c *spill.Column, i int) string {
+	switch {
+	case !c.Valid[i]:
+		return "null|"
+	case c.Kind == spill.Float32:
+		return fmt.Sprintf("%b|", c.Floats[i])
+	case c.Kind == spill.Text:
+		return fmt.Sprintf("%q|", c.Text(i))
+	}
+	return fmt.Sprintf("%d|", c.Ints[i])
+}
+
+func TestRowsComeBackInOrderAndOnlyTheColumnsAskedFor(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("repeat with seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	set, err := spill.New(dir, kinds, 7, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	want := []model{{}, {}}
+	for w := range want {
+		out := set.Writer(w)
+		for range 5000 {
+			p := r.IntN(5) // partitions 5 and 6 stay empty
+			want[w][p] = append(want[w][p], appendRandom(r, out.Row(p)))
+			if err := out.Done(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := out.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scanner := set.Scanner([]int{5, 0, 1, 2, 3, 4})
+	partial := set.Scanner([]int{4, 1})
+	for p := range 7 {
+		rows := append(append([]string(nil), want[0][p]...), want[1][p]...)
+		if set.Rows(p) != len(rows) {
+			t.Errorf("partition %d has %d rows, want %d", p, set.Rows(p), len(rows))
+		}
+		var got []string
+		if err := scanner.Scan(t.Context(), p, func(b *spill.Batch) error {
+			for i := range b.Rows {
+				text := ""
+				for c := range b.Columns {
+					text += render(&b.Columns[c], i)
+				}
+				got = append(got, text)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(rows, got); d != "" {
+			t.Fatalf("partition %d (-want +got):\n%s", p, d)
+		}
+		all, err := scanner.Load(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		some, err := partial.Load(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all.Rows != len(rows) || some.Rows != len(rows) || len(some.Columns[0].Valid) != 0 {
+			t.Fatalf("partition %d: %d and %d rows", p, all.Rows, some.Rows)
+		}
+		for i := range all.Rows {
+			if render(&all.Columns[4], i) != render(&some.Columns[4], i) || render(&all.Columns[1], i) != render(&some.Columns[1], i) {
+				t.Fatalf("partition %d row %d differs", p, i)
+			}
+		}
+	}
+}
+
+func TestNothingIsLeftInTheDirectory(t *testing.T) {
+	dir := t.TempDir()
+	set, err := spill.New(dir, kinds, 1, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+		t.Errorf("directory holds %v, %v", entries, err)
+	}
+	if _, err := spill.New(dir+"/missing", kinds, 1, 1); err == nil {
+		t.Error("no error for a directory that does not exist")
+	}
+}
+
+func TestScanEndsWithTheContextAndWithAnError(t *testing.T) {
+	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Bool}, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	w := set.Writer(0)
+	for range 1000 {
+		w.Row(0).Columns[0].AppendInt(1, true)
+		if err := w.Done(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	if err := set.Scanner([]int{0}).Scan(t.Context(), 0, func(*spill.Batch) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("error %v, want %v", err, stop)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := set.Scanner([]int{0}).Scan(ctx, 0, func(*spill.Batch) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
+
+func TestAppendRangeCopiesRows(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	from, to := spill.NewBatch(kinds), spill.NewBatch(kinds)
+	for range 50 {
+		appendRandom(r, from)
+	}
+	for range 20 {
+		a := r.IntN(50)
+		b := a + r.IntN(51-a)
+		for i := range kinds {
+			c := &to.Columns[i]
+			before := len(c.Valid)
+			c.AppendRange(&from.Columns[i], a, b)
+			for k := range b - a {
+				if x, y := render(&from.Columns[i], a+k), render(c, before+k); x != y {
+					t.Fatalf("column %d: %s became %s", i, x, y)
+				}
+			}
+		}
+	}
+}
