@@ -138,6 +138,8 @@ func (c Config) check() (*checked, error) {
 	switch {
 	case k.AsOf != info.AsOf:
 		bad("as-of", "the view was taken as of %s, not of %s", info.AsOf, k.AsOf)
+	case info.Applied < info.AsOf:
+		bad("as-of", "the store has applied changes up to %s only: choose that moment or an earlier one, or wait", info.Applied)
 	case info.AsOf < info.Birth || info.Birth == 0:
 		bad("as-of", "nothing is known before the first backfill at %s: choose that moment or a later one", info.Birth)
 	case info.Floor > info.Birth && k.from < int64(info.Floor):

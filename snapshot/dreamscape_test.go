@@ -249,7 +249,7 @@ func BenchmarkExamples(b *testing.B) {
 	s := source(r, list, 16)
 	for b.Loop() {
 		c := snapshot.Config{
-			View: &emptyView{history.Info{AsOf: change.VersionAt(asOf), Birth: 1, Floor: 1}}, Definition: def, Version: "1.0",
+			View: &emptyView{history.Info{AsOf: change.VersionAt(asOf), Applied: change.VersionAt(asOf), Birth: 1, Floor: 1}}, Definition: def, Version: "1.0",
 			NegativeRatio: "2.0", TestSize: "0.2", Seed: 42, Output: b.TempDir(), Key: key, Workers: 2, Program: "bench",
 		}
 		if _, err := snapshot.BuildFrom(context.Background(), c, s); err != nil {

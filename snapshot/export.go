@@ -49,11 +49,11 @@ type exporter struct {
 // filled and sorted by a worker, and appended in the order of partitions.
 func (b *build) export(ctx context.Context, d *decisions, s *stage) (_ *exported, err error) {
 	e := &exported{}
-	if e.train, err = b.newOutput("train", s); err != nil {
+	if e.train, err = b.newOutput("train", b.Workers, s); err != nil {
 		return nil, err
 	}
 	defer e.train.abort()
-	if e.test, err = b.newOutput("test", s); err != nil {
+	if e.test, err = b.newOutput("test", 1, s); err != nil {
 		return nil, err
 	}
 	defer e.test.abort()

@@ -195,7 +195,7 @@ func (b *build) metadata(d *decisions, e *exported, r *report.Data, now time.Tim
 }
 
 // labelFigures are the definition's figures of a split. A figure of too few
-// users is null.
+// users is the text "masked", one without values null.
 func (b *build) labelFigures(e *exported, split int) map[string]any {
 	out := map[string]any{}
 	for _, st := range b.Definition.Metadata {

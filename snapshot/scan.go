@@ -39,6 +39,7 @@ func (b *build) scan(ctx context.Context, name string, columns []int, fn func(wo
 func (b *build) step(name string, total int64) func(n int64) {
 	var mu sync.Mutex
 	var done int64
+	b.Logger.Debug("dataset step", "step", name)
 	if b.Progress != nil {
 		b.Progress(name, 0, total)
 	}

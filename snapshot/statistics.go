@@ -79,6 +79,7 @@ type statistics struct {
 	badLabels   int64
 	badGoals    int64
 	goalScores  map[float32]bool
+	sharedGoal  bool // another outcome has the score of the goal
 	scores      map[float32]bool
 	names       map[string]bool
 	lastUser    uint64
@@ -104,6 +105,8 @@ func newStatistics(p *plan, bins [][]float64) *statistics {
 		s.names[o.Name] = true
 		if i == p.goal {
 			s.goalScores[float32(o.Score)] = true
+		} else if p.goal >= 0 && o.Score == p.def.Labels.Outcomes[p.goal].Score {
+			s.sharedGoal = true
 		}
 	}
 	for range p.uniform {
@@ -225,7 +228,7 @@ func (s *statistics) labels(x *exporter) {
 			if is != 0 && is != 1 {
 				s.badLabels++
 			}
-			if score >= 0 && (is == 1) != s.goalScores[v] {
+			if score >= 0 && (is == 1 && !s.goalScores[v] || is != 1 && s.goalScores[v] && !s.sharedGoal) {
 				s.badGoals++
 			}
 		}

@@ -68,7 +68,7 @@ func TestStoreEqualsSourceAfterBackfillAndLiveTraffic(t *testing.T) {
 	if code, _ := d.get("/healthz"); code != http.StatusOK {
 		t.Errorf("/healthz: %d", code)
 	}
-	if code, _ := d.get("/v1/view"); code != http.StatusUnauthorized {
+	if code := d.post("/v1/view"); code != http.StatusUnauthorized {
 		t.Errorf("a view without the token: %d, want %d", code, http.StatusUnauthorized)
 	}
 	d.signal(syscall.SIGTERM)

@@ -136,6 +136,17 @@ func (d *daemon) get(path string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
+// post returns the status of a request with an empty body; 0 while the daemon
+// does not answer.
+func (d *daemon) post(path string) int {
+	response, err := http.Post("http://"+d.address+path, "application/json", nil)
+	if err != nil {
+		return 0
+	}
+	defer response.Body.Close()
+	return response.StatusCode
+}
+
 // waitReady polls /readyz.
 func (d *daemon) waitReady() {
 	d.t.Helper()

@@ -1,0 +1,230 @@
+package featurestore_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"dreamfeed/featurestore"
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
+	"dreamfeed/internal/history"
+)
+
+// benchRelation is a recommendation: about 400 bytes in 16 columns.
+func benchRelation() (*definition.Definition, *change.Relation) {
+	columns := []struct {
+		name string
+		oid  uint32
+	}{
+		{"id", oidText},
+		{"user_id", oidText},
+		{"item_id", oidText},
+		{"destination", oidText},
+		{"kind", oidText},
+		{"score", 701},
+		{"confidence", 701},
+		{"reasons", 3802},
+		{"context", oidText},
+		{"status", oidText},
+		{"viewed", oidTimestamp},
+		{"clicked", oidTimestamp},
+		{"rating", 23},
+		{"active", 16},
+		{"created", oidTimestamp},
+		{"updated", oidTimestamp},
+	}
+	rel := &change.Relation{ID: 1, Schema: "public", Name: "recommendations", Replica: 'd'}
+	table := definition.Table{Name: "recommendations", Entity: "user", By: "user_id", Key: []string{"id"}, Created: "created", Updated: "updated"}
+	for _, c := range columns {
+		rel.Columns = append(rel.Columns, change.Column{Name: c.name, Type: c.oid, Modifier: -1, Key: c.name == "id"})
+		table.Columns = append(table.Columns, definition.SourceColumn{Name: c.name})
+	}
+	return &definition.Definition{Hash: "b", Entities: []definition.Entity{{Name: "user"}}, Tables: []definition.Table{table}}, rel
+}
+
+func uuid(r *rand.Rand) string {
+	a, b := r.Uint64(), r.Uint64()
+	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", uint32(a), uint16(a>>32), uint16(a>>48), uint16(b), b>>16)
+}
+
+func benchRow(r *rand.Rand, rel *change.Relation, o uint32, user string) change.Row {
+	text := []string{
+		uuid(r), user, uuid(r), "destination-" + fmt.Sprint(r.IntN(500)), "city",
+		fmt.Sprint(r.Float64()), fmt.Sprint(r.Float64()), `["you like culture and warm weather", "popular with travellers like you", "within your budget"]`,
+		"general", "GENERATED", "", "", "", "t", "2024-03-04 10:11:12.123", "2024-03-04 10:11:12.123",
+	}
+	row := change.Row{Relation: rel, Op: change.Insert, Ordinal: o, New: make([]change.Value, len(text))}
+	for i, s := range text {
+		if row.New[i] = null; s != "" {
+			row.New[i] = value(s)
+		}
+	}
+	return row
+}
+
+// benchFeed makes messages of 500 rows each, of n users.
+func benchFeed(rows, users int) (*definition.Definition, *feed) {
+	def, rel := benchRelation()
+	r := rand.New(rand.NewPCG(1, 2))
+	ids := make([]string, users)
+	for i := range ids {
+		ids[i] = uuid(r)
+	}
+	f := newFeed()
+	v := change.Version(1_700_000_000_000_000)
+	f.transaction(change.Backfill, v, nil, 1, false)
+	for range rows / 500 {
+		v += 1000
+		list := make([]change.Row, 500)
+		for i := range list {
+			list[i] = benchRow(r, rel, uint32(i), ids[r.IntN(users)])
+		}
+		f.transaction(change.Live, v, list, 1, false)
+	}
+	return def, f
+}
+
+func BenchmarkApply(b *testing.B) {
+	const rows = 200_000
+	def, f := benchFeed(rows, 20_000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := featurestore.Open(b.TempDir(), featurestore.Options{Definition: def})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Apply(b.Context(), f.batches...); err != nil {
+			b.Fatal(err)
+		}
+		st := s.Status()
+		b.ReportMetric(st.CommitTime.Seconds(), "commit-s")
+		b.ReportMetric(float64(st.Groups), "groups")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkScan(b *testing.B) {
+	const rows = 200_000
+	def, f := benchFeed(rows, 20_000)
+	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
+	apply(b, s, f.batches...)
+	v := view(b, s, 0)
+	ranges, err := v.Ranges(b.Context(), "user", 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	n := 0
+	for b.Loop() {
+		err := v.Scan(b.Context(), "user", ranges[0], func(e *history.Entity) error {
+			for i := range e.Rows {
+				n += len(e.Rows[i].Versions)
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "versions/s")
+}
+
+func BenchmarkEntity(b *testing.B) {
+	const rows, users = 200_000, 20_000
+	def, f := benchFeed(rows, users)
+	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
+	apply(b, s, f.batches...)
+	v := view(b, s, 0)
+	r := rand.New(rand.NewPCG(1, 2))
+	ids := make([]string, users) // the same as those of the feed
+	for i := range ids {
+		ids[i] = uuid(r)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for b.Loop() {
+		e, err := v.Entity(b.Context(), "user", ids[r.IntN(users)])
+		if err != nil {
+			b.Fatal(err)
+		}
+		if e == nil {
+			b.Fatal("the entity is gone")
+		}
+	}
+}
+
+func BenchmarkRemoteScan(b *testing.B) {
+	const rows = 200_000
+	def, f := benchFeed(rows, 20_000)
+	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
+	apply(b, s, f.batches...)
+	v := dial(b, serve(b, featurestore.NewHandler(s, token)), 0)
+	ranges, err := v.Ranges(b.Context(), "user", 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	n := 0
+	for b.Loop() {
+		err := v.Scan(b.Context(), "user", ranges[0], func(e *history.Entity) error {
+			for i := range e.Rows {
+				n += len(e.Rows[i].Versions)
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "versions/s")
+}
+
+// BenchmarkUpdates applies updates of hot rows that leave a large value out.
+func BenchmarkUpdates(b *testing.B) {
+	const rows = 100_000
+	rels := relations()
+	f := newFeed()
+	v := change.Version(1_700_000_000_000_000)
+	r := rand.New(rand.NewPCG(1, 2))
+	var first []change.Row
+	ids := make([]string, 5000)
+	for i := range ids {
+		ids[i] = uuid(r)
+		first = append(first, insert(rels["orders"], uint32(i), map[string]string{"id": ids[i], "user_id": uuid(r), "big": "large"}))
+	}
+	f.transaction(change.Backfill, v, first, 20, false)
+	for range rows / 100 {
+		v += 1000
+		var list []change.Row
+		for i := range 100 {
+			u := change.Row{
+				Relation: rels["orders"], Op: change.Update, Ordinal: uint32(i),
+				New: values(rels["orders"], map[string]string{"id": ids[r.IntN(len(ids))], "name": "x"}),
+			}
+			u.New[1] = change.Value{Kind: change.Unchanged}
+			u.New[3] = change.Value{Kind: change.Unchanged}
+			list = append(list, u)
+		}
+		f.transaction(change.Live, v, list, 1, false)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s, err := featurestore.Open(b.TempDir(), featurestore.Options{Definition: testDefinition()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Apply(b.Context(), f.batches...); err != nil {
+			b.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}

@@ -1,0 +1,37 @@
+// Package featurestore keeps every version of every feature row in an embedded
+// Badger database, and hands out views of it as of any closed moment.
+//
+//	stream ──Input──▶ Run ─ check the chain ─ encode ─ group ─▶ Badger
+//	                                                             │
+//	     snapshot, online features ◀── View ◀── Ranges, Scan ◀───┘
+//	     another process           ◀── NewHandler … Dial
+//
+// What it promises:
+//
+//   - A group of messages and the watermark that says so are one Badger
+//     transaction, synced before the watermark is published: what Watermark
+//     reports is on disk (I2), and a store after any crash, restart or
+//     redelivery equals the store without it (I3).
+//   - A view shows whole transactions only, in commit order, and never changes
+//     (I4): versions above the watermark are invisible, abandoned ones skipped.
+//   - What cannot be resolved, decoded or held stops Run with a typed error that
+//     names table and position; no row is skipped, defaulted or nulled (I9).
+//   - Memory is bounded by Options.Memory, two groups and one row, not by the
+//     size of a transaction or table (I10). A scan holds one entity at a time.
+//
+// What it does not: retention, erasure, backup and the refill of a store that
+// has data are not here yet; the formats have room for them.
+//
+// # Keys
+//
+// All keys of the database, most significant byte first ("^x" is the bitwise
+// complement, so that newer sorts first):
+//
+//	meta      00 | name
+//	row       10 | kind u8 | entity | table u16 | key | ^version u64 | ^ordinal u32 [| piece u32]
+//	locator   20 | table u16 | key | ^version u64 | ^ordinal u32        → kind u8 | entity
+//	truncate  30 | table u16 | ^version u64 | ^ordinal u32
+//	void      40 | version u64
+//
+// docs/FORMAT.md has the boxes; testdata/keys.golden pins the bytes.
+package featurestore

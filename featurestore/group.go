@@ -1,0 +1,114 @@
+package featurestore
+
+import (
+	"fmt"
+	"hash/maphash"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"dreamfeed/internal/change"
+)
+
+// group is what one Badger transaction will write: entries in the order they
+// came, in one arena, and the state that goes with them. Its index answers
+// lookups before the group is written.
+type group struct {
+	seed    maphash.Seed
+	arena   []byte
+	entries []entry
+	size    int64 // by Badger's own count
+	// index leads from the hash of a key without version to its newest entry,
+	// whose prev leads on; 0 is none, n is entry n−1.
+	index map[uint64]uint32
+	slab  []badger.Entry // handed to Badger, reused when it is done
+
+	state   state
+	voids   map[change.Version]struct{}
+	durable bool       // true when state differs from what was written last
+	done    chan error // receives once the group is written
+}
+
+type entry struct {
+	key, value span
+	prefix     uint32 // size of the key without version; 0: not looked up
+	prev       uint32
+	flags      byte
+}
+
+type span struct{ from, to uint32 }
+
+func newGroup() *group {
+	return &group{seed: maphash.MakeSeed(), index: map[uint64]uint32{}, done: make(chan error, 1)}
+}
+
+func (g *group) reset() {
+	g.arena, g.entries, g.size = g.arena[:0], g.entries[:0], 0
+	clear(g.index)
+	g.durable = false
+}
+
+func (g *group) bytes(s span) []byte { return g.arena[s.from:s.to:s.to] }
+
+// add copies an entry into the group. prefix is the size of the key without
+// its version if the entry can be looked up, else 0.
+func (g *group) add(key, value []byte, flags byte, prefix int) {
+	from := uint32(len(g.arena))
+	g.arena = append(g.arena, key...)
+	mid := uint32(len(g.arena))
+	g.arena = append(g.arena, value...)
+	e := entry{
+		key: span{from, mid}, value: span{mid, uint32(len(g.arena))},
+		prefix: uint32(prefix), flags: flags,
+	}
+	if prefix > 0 {
+		h := maphash.Bytes(g.seed, key[:prefix])
+		e.prev = g.index[h]
+		g.index[h] = uint32(len(g.entries) + 1)
+	}
+	g.entries = append(g.entries, e)
+	g.size += int64(len(key) + len(value) + entryOverhead)
+}
+
+// find returns the newest entry with the prefix that skip does not refuse.
+func (g *group) find(prefix []byte, skip func(change.Version, uint32) bool) *entry {
+	if len(g.index) == 0 {
+		return nil
+	}
+	for n := g.index[maphash.Bytes(g.seed, prefix)]; n != 0; n = g.entries[n-1].prev {
+		e := &g.entries[n-1]
+		if key := g.bytes(e.key); string(key[:e.prefix]) == string(prefix) {
+			if v, o := suffix(key); !skip(v, o) {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+// write commits the group with its state in one synced Badger transaction.
+func (g *group) write(db *badger.DB) error {
+	data, err := g.state.encode()
+	if err != nil {
+		return fmt.Errorf("write the store's watermark: %w", err)
+	}
+	txn := db.NewTransaction(true)
+	defer txn.Discard()
+	if cap(g.slab) < len(g.entries) {
+		g.slab = make([]badger.Entry, len(g.entries)+len(g.entries)/4)
+	}
+	for i := range g.entries {
+		e := &g.entries[i]
+		b := &g.slab[:cap(g.slab)][i]
+		*b = badger.Entry{Key: g.bytes(e.key), Value: g.bytes(e.value), UserMeta: e.flags}
+		if err := txn.SetEntry(b); err != nil {
+			return fmt.Errorf("write entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
+		}
+	}
+	if err := txn.Set(metaKey(metaState), data); err != nil {
+		return fmt.Errorf("write the store's watermark: %w", err)
+	}
+	if err := txn.Commit(); err != nil {
+		return fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package featurestore
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/history"
+)
+
+// Paths of the view handler. Every request is a POST whose body is a viewRequest
+// in JSON: ids of persons stand in no URL, which others might log.
+const (
+	PathView   = "/v1/view"        // → history.Info in JSON
+	PathRanges = "/v1/view/ranges" // → list of ranges in JSON
+	PathScan   = "/v1/view/scan"   // → frames
+	PathEntity = "/v1/view/entity" // → frames with at most one entity
+)
+
+// maxRequestBytes bounds a request, writeTimeout the time that a reader may
+// leave a frame unread.
+const (
+	maxRequestBytes = 256 << 10
+	writeTimeout    = 60 * time.Second
+	maxRanges       = 1024
+)
+
+type viewRequest struct {
+	AsOf   change.Version `json:"as_of"`
+	Entity string         `json:"entity,omitempty"`
+	ID     []byte         `json:"id,omitempty"` // bytes: an id need not be UTF-8
+	From   []byte         `json:"from,omitempty"`
+	To     []byte         `json:"to,omitempty"`
+	N      int            `json:"n,omitempty"`
+}
+
+// NewHandler serves views of the store to who knows the token, under the paths
+// /v1/view…. It keeps nothing between requests: every request names its
+// moment, so that several ranges may be read at once. Its server should have
+// no WriteTimeout; the handler sets deadlines of its own, a frame at a time.
+func NewHandler(s *Store, token string) http.Handler {
+	h := &handler{s: s, token: sha256.Sum256([]byte(token)), locked: token == ""}
+	mux := http.NewServeMux()
+	mux.Handle("POST "+PathView, h.wrap(h.view))
+	mux.Handle("POST "+PathRanges, h.wrap(h.ranges))
+	mux.Handle("POST "+PathScan, h.wrap(h.scan))
+	mux.Handle("POST "+PathEntity, h.wrap(h.entity))
+	return mux
+}
+
+type handler struct {
+	s      *Store
+	token  [sha256.Size]byte
+	locked bool // no token: nobody is let in
+}
+
+type endpointFunc func(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error
+
+// wrap checks the token, reads the request and opens the view.
+func (h *handler) wrap(fn endpointFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sum := sha256.Sum256([]byte(given))
+		if subtle.ConstantTimeCompare(sum[:], h.token[:]) != 1 || h.locked {
+			refuse(w, wireError{Code: codeToken, Message: ErrToken.Error()})
+			return
+		}
+		var q viewRequest
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
+		if err == nil {
+			err = json.Unmarshal(body, &q)
+		}
+		if err != nil {
+			refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
+			return
+		}
+		v, err := h.s.View(q.AsOf)
+		if err == nil {
+			defer v.Close()
+			err = fn(w, r, v, &q)
+		}
+		if err != nil {
+			refuse(w, encodeWireError(err))
+		}
+	})
+}
+
+func refuse(w http.ResponseWriter, e wireError) { answer(w, e.status(), e) }
+
+func answer(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		status, data = http.StatusInternalServerError, []byte(`{"message":"the answer cannot be written as JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // a reader that is gone needs no answer
+}
+
+func (h *handler) view(w http.ResponseWriter, _ *http.Request, v *View, _ *viewRequest) error {
+	answer(w, http.StatusOK, v.Info())
+	return nil
+}
+
+func (h *handler) ranges(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error {
+	ranges, err := v.Ranges(r.Context(), q.Entity, min(q.N, maxRanges))
+	if err != nil {
+		return err
+	}
+	answer(w, http.StatusOK, ranges)
+	return nil
+}
+
+func (h *handler) scan(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error {
+	return stream(w, r, func(ctx context.Context, fn func(*history.Entity) error) error {
+		return v.Scan(ctx, q.Entity, history.Range{From: q.From, To: q.To}, fn)
+	})
+}
+
+func (h *handler) entity(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error {
+	return stream(w, r, func(ctx context.Context, fn func(*history.Entity) error) error {
+		e, err := v.Entity(ctx, q.Entity, string(q.ID))
+		if err != nil || e == nil {
+			return err
+		}
+		return fn(e)
+	})
+}
+
+// errGone says that the reader cannot be reached: there is nobody to tell.
+var errGone = errors.New("the reader of the view is gone")
+
+// stream sends entities in frames. An error before the first frame becomes an
+// HTTP status, a later one a frame.
+func stream(w http.ResponseWriter, r *http.Request, scan func(context.Context, func(*history.Entity) error) error) error {
+	control := http.NewResponseController(w)
+	begun := false
+	deadline := func() error { return control.SetWriteDeadline(time.Now().Add(writeTimeout)) }
+	if err := deadline(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	// The connection may serve other requests: none of them inherits the deadline.
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
+	out := newFrameWriter(writerFunc(func(p []byte) (int, error) {
+		if !begun {
+			begun = true
+			w.Header().Set("Content-Type", "application/octet-stream")
+		}
+		return w.Write(p)
+	}), func() error {
+		if err := deadline(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return err
+		}
+		return nil
+	})
+	var scratch []byte
+	err := scan(r.Context(), func(e *history.Entity) error {
+		var err error
+		if scratch, err = out.entity(e, scratch); err != nil {
+			return errors.Join(errGone, err)
+		}
+		if cap(scratch) > keepArena {
+			scratch = nil
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errGone):
+		return nil
+	case err != nil && !begun:
+		return err
+	case err != nil:
+		text, _ := json.Marshal(encodeWireError(err)) // of strings and numbers: it cannot fail
+		_ = out.fail(text)                            // who is gone sees the cut
+		return nil
+	}
+	_ = out.end() // who is gone sees the cut
+	return nil
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,168 @@
+package featurestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"dreamfeed/internal/change"
+)
+
+// Input is where batches come from.
+type Input interface {
+	// Next waits for the next message, and fails when ctx ends. The batch's
+	// memory is valid until the next call.
+	Next(ctx context.Context) (*change.Batch, error)
+	// Ready says whether Next would return at once.
+	Ready() bool
+}
+
+// Run applies what in gives, which must begin at the message after the
+// watermark (Watermark().Sequence + 1, or the beginning), until ctx ends or
+// something is wrong. Messages at or below the watermark are ignored.
+//
+// Many messages are written as one group, which is closed when it is full or
+// when in has nothing ready; while one group is synced the next is filled.
+//
+// When ctx ends, Run returns its cause; what is not written then comes again
+// from the stream. Errors for a caller to tell apart: *ChainError,
+// *UnresolvedError, *RelationError, *RowError, *RowSizeError, *RefillError.
+func (s *Store) Run(ctx context.Context, in Input) error {
+	return s.write(ctx, func(ctx context.Context, w *writer) error {
+		for {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			b, err := in.Next(ctx)
+			if err != nil {
+				if cause := context.Cause(ctx); cause != nil {
+					return cause
+				}
+				return fmt.Errorf("read the stream after message %d: %w", w.state.Sequence, err)
+			}
+			if err := w.apply(b); err != nil {
+				return err
+			}
+			if w.full(0) || !in.Ready() {
+				if err := w.flush(); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
+// Apply applies batches in order and returns when they are on disk.
+func (s *Store) Apply(ctx context.Context, batches ...*change.Batch) error {
+	return s.write(ctx, func(_ context.Context, w *writer) error {
+		for _, b := range batches {
+			if err := w.apply(b); err != nil {
+				return err
+			}
+			if w.full(0) {
+				if err := w.flush(); err != nil {
+					return err
+				}
+			}
+		}
+		return w.flush()
+	})
+}
+
+// write runs fn with the one writer there may be. The context that fn gets ends
+// when a group could not be written, with the reason as its cause.
+func (s *Store) write(ctx context.Context, fn func(context.Context, *writer) error) (err error) {
+	if s.readOnly {
+		return ErrReadOnly
+	}
+	if !s.writing.TryLock() {
+		return ErrBusy
+	}
+	defer s.writing.Unlock()
+	done, err := s.read()
+	if err != nil {
+		return err
+	}
+	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
+	watch.Go(func() {
+		select {
+		case <-s.closing:
+			cancel(ErrClosed)
+		case <-ended:
+		}
+	})
+	w, err := s.newWriter(func(g *group) {
+		go func() { // waited for by land
+			err := s.commit(ctx, g)
+			if err != nil {
+				cancel(err) // Next may wait for long: it must hear of it
+			}
+			g.done <- err
+		}()
+	})
+	if err != nil {
+		return err
+	}
+	err = fn(ctx, w)
+	if landed := w.close(); landed != nil && !errors.Is(err, landed) {
+		err = errors.Join(err, landed)
+	}
+	return err
+}
+
+// commit writes a group: once there is disk for it, with its watermark, synced.
+// Only then is the watermark published.
+func (s *Store) commit(ctx context.Context, g *group) error {
+	if err := s.awaitDisk(ctx); err != nil {
+		return err
+	}
+	begin := time.Now()
+	if err := g.write(s.db); err != nil {
+		return err
+	}
+	s.publish(g.state, g.voids)
+	s.meters.note(g, time.Since(begin))
+	return nil
+}
+
+// awaitDisk returns when there is more free disk than the reserve. Badger maps
+// its files and dies when the disk is full, so it must not get there.
+func (s *Store) awaitDisk(ctx context.Context) error {
+	if s.reserve == 0 {
+		return nil
+	}
+	var poll *time.Ticker
+	defer s.meters.paused.Store(false)
+	for {
+		free, err := freeDisk(s.dir)
+		if err != nil {
+			return err
+		}
+		if free >= s.reserve {
+			if poll != nil {
+				s.log.Info("applying goes on", "free_bytes", free)
+			}
+			return nil
+		}
+		if poll == nil {
+			poll = time.NewTicker(diskPoll)
+			defer poll.Stop()
+			s.meters.paused.Store(true)
+			s.log.Error("applying is paused until disk is freed", "dir", s.dir, "free_bytes", free, "reserve_bytes", s.reserve)
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("write to store %s: %w (%d bytes free, reserve %d): free some disk: %w",
+				s.dir, ErrDiskReserve, free, s.reserve, context.Cause(ctx))
+		}
+	}
+}

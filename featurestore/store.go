@@ -1,0 +1,379 @@
+package featurestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
+)
+
+// Format is the number of the store's disk format. It rises when an older
+// program could misread a newer store.
+const Format = 1
+
+// Names of the meta keys.
+const (
+	metaFormat  = "format"
+	metaCatalog = "catalog"
+	metaState   = "state"
+)
+
+// Options configure Open. The zero value of each means its default.
+type Options struct {
+	// Definition names the tables and columns. A read-only store needs none: it
+	// goes by the catalog that it holds.
+	Definition *definition.Definition
+	Logger     *slog.Logger
+	// Memory is the budget in bytes for memtables and caches, 192 MiB by default
+	// and at least 48 MiB. Set GOMEMLIMIT beside it.
+	Memory int64
+	// MaxRowBytes is the largest row that is held, 64 MiB by default.
+	MaxRowBytes int
+	// DiskReserve is the free space in bytes below which applying pauses; 0 is
+	// no reserve, and a full disk then ends the process.
+	DiskReserve uint64
+	ReadOnly    bool
+	// GroupEntries and GroupBytes bound a group. They are lowered to what Badger
+	// takes in one transaction, which is also the default.
+	GroupEntries int
+	GroupBytes   int64
+}
+
+// Store is an open feature store. Its methods are safe for concurrent use, but
+// only one Run or Apply may be under way.
+type Store struct {
+	dir      string
+	db       *badger.DB
+	lock     *os.File
+	readOnly bool
+	log      *slog.Logger
+	catalog  *catalog
+	def      *definition.Definition
+
+	maxRow       int
+	reserve      uint64
+	groupEntries int
+	groupBytes   int64
+
+	published atomic.Pointer[published]
+	writing   sync.Mutex
+	meters    meters
+
+	closing   chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+	readersMu sync.Mutex // guards the beginning of a read against Close
+	readers   sync.WaitGroup
+}
+
+const (
+	defaultMemory  = 192 << 20
+	minMemory      = 48 << 20
+	defaultMaxRow  = 64 << 20
+	lockName       = "dreamfeed.lock"
+	maxMemtable    = 64 << 20
+	entryOverhead  = 16 // of an entry in Badger's own size count
+	diskPoll       = time.Second
+	manifestName   = "MANIFEST"
+	storeDirectory = 0o700
+)
+
+// Open opens the store in dir, and creates it if there is none (unless
+// read-only). Errors for a caller to tell apart: *LockedError, *UncleanError,
+// *MissingError, *FormatError, *CatalogError.
+func Open(dir string, o Options) (*Store, error) {
+	if !o.ReadOnly && o.Definition == nil {
+		return nil, errors.New("open store: a definition is needed to write")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Store{
+		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition,
+		maxRow: o.MaxRowBytes, reserve: o.DiskReserve, closing: make(chan struct{}),
+	}
+	if s.maxRow <= 0 {
+		s.maxRow = defaultMaxRow
+	}
+	if err := s.acquire(); err != nil {
+		return nil, err
+	}
+	if err := s.open(o); err != nil {
+		return nil, errors.Join(err, s.release())
+	}
+	return s, nil
+}
+
+// acquire takes the lock file. Badger has a lock of its own, whose error
+// cannot be told from others.
+func (s *Store) acquire() error {
+	path := filepath.Join(s.dir, lockName)
+	flags := os.O_RDWR | os.O_CREATE
+	if s.readOnly {
+		flags = os.O_RDONLY
+		if _, err := os.Stat(filepath.Join(s.dir, manifestName)); errors.Is(err, os.ErrNotExist) {
+			return &MissingError{Dir: s.dir}
+		}
+	} else if err := os.MkdirAll(s.dir, storeDirectory); err != nil {
+		return fmt.Errorf("create the store's directory: %w", err)
+	}
+	f, err := os.OpenFile(path, flags, 0o600)
+	if errors.Is(err, os.ErrNotExist) {
+		return &MissingError{Dir: s.dir}
+	}
+	if err != nil {
+		return fmt.Errorf("open the store's lock file: %w", err)
+	}
+	held, err := lockFile(f, s.readOnly)
+	if err != nil {
+		f.Close()
+		return fmt.Errorf("lock store %s: %w", s.dir, err)
+	}
+	owner, _ := io.ReadAll(io.LimitReader(f, 20))
+	if held {
+		f.Close()
+		pid, _ := strconv.Atoi(string(owner))
+		return &LockedError{Dir: s.dir, PID: pid}
+	}
+	if s.readOnly {
+		if len(owner) > 0 { // its writer did not get to empty it
+			f.Close()
+			return &UncleanError{Dir: s.dir}
+		}
+	} else if err := writeOwner(f, strconv.Itoa(os.Getpid())); err != nil {
+		f.Close()
+		return fmt.Errorf("write the store's lock file: %w", err)
+	}
+	s.lock = f
+	return nil
+}
+
+func writeOwner(f *os.File, owner string) error {
+	if err := f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt([]byte(owner), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// release closes Badger and gives the lock up. Only a store that was closed
+// cleanly has an empty lock file.
+func (s *Store) release() error {
+	var err error
+	if s.db != nil {
+		if err = s.db.Close(); err != nil {
+			err = fmt.Errorf("close store %s: %w", s.dir, err)
+		}
+	}
+	if s.db != nil && err == nil && !s.readOnly {
+		err = writeOwner(s.lock, "")
+	}
+	return errors.Join(err, s.lock.Close())
+}
+
+func (s *Store) badgerOptions(o Options) badger.Options {
+	memory := o.Memory
+	if memory == 0 {
+		memory = defaultMemory
+	}
+	memory = max(memory, minMemory)
+	// Three memtables take half of the budget, the caches a quarter each.
+	memtable := min(memory/6, maxMemtable)
+	b := badger.DefaultOptions(s.dir).
+		WithReadOnly(o.ReadOnly).
+		WithSyncWrites(true).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithMetricsEnabled(false).
+		WithMemTableSize(memtable).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithBlockCacheSize(memory / 4).
+		WithIndexCacheSize(memory / 4).
+		WithCompression(options.Snappy).
+		WithValueThreshold(1 << 20). // above pieceBytes: nothing reaches the value log
+		WithValueLogFileSize(16 << 20).
+		WithLogger(badgerLog{s.log})
+	s.groupBytes = memtable*15/100 - 64<<10
+	// Badger counts at most one entry per 96 bytes of it (its largest node).
+	s.groupEntries = int(s.groupBytes / 128)
+	if o.GroupBytes > 0 {
+		s.groupBytes = min(s.groupBytes, o.GroupBytes)
+	}
+	if o.GroupEntries > 0 {
+		s.groupEntries = min(s.groupEntries, o.GroupEntries)
+	}
+	return b
+}
+
+func (s *Store) open(o Options) error {
+	db, err := badger.Open(s.badgerOptions(o))
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", s.dir, err)
+	}
+	s.db = db
+	found, err := s.load()
+	if err != nil {
+		return err
+	}
+	if s.readOnly {
+		if !found {
+			return &MissingError{Dir: s.dir}
+		}
+		return nil
+	}
+	adopted, changed, err := s.catalog.adopt(o.Definition)
+	if err != nil {
+		return err
+	}
+	s.catalog = adopted
+	if !changed && found {
+		return nil
+	}
+	data, err := adopted.encode()
+	if err != nil {
+		return fmt.Errorf("write the store's catalog: %w", err)
+	}
+	err = db.Update(func(txn *badger.Txn) error {
+		if err := txn.Set(metaKey(metaFormat), []byte(strconv.Itoa(Format))); err != nil {
+			return err
+		}
+		return txn.Set(metaKey(metaCatalog), data)
+	})
+	if err != nil {
+		return fmt.Errorf("write the store's catalog: %w", err)
+	}
+	return nil
+}
+
+// load reads what stands under the meta keys and the void versions.
+func (s *Store) load() (found bool, err error) {
+	s.catalog = new(catalog)
+	var st state
+	voids := map[change.Version]struct{}{}
+	err = s.db.View(func(txn *badger.Txn) error {
+		format, err := readMeta(txn, metaFormat)
+		if err != nil || format == nil {
+			return err
+		}
+		found = true
+		n, err := strconv.Atoi(string(format))
+		if err != nil {
+			return &CorruptError{What: "a format that is no number", Key: metaKey(metaFormat)}
+		}
+		if n > Format {
+			return &FormatError{Dir: s.dir, Have: n, Newest: Format}
+		}
+		data, err := readMeta(txn, metaCatalog)
+		if err != nil {
+			return err
+		}
+		if s.catalog, err = decodeCatalog(data); err != nil {
+			return err
+		}
+		if data, err = readMeta(txn, metaState); err != nil {
+			return err
+		}
+		if data != nil {
+			if st, err = decodeState(data); err != nil {
+				return err
+			}
+		}
+		return eachKey(txn, []byte{prefixVoid}, func(key []byte) error {
+			v, ok := parseVoidKey(key)
+			if !ok {
+				return &CorruptError{What: "a void version", Key: key}
+			}
+			voids[v] = struct{}{}
+			return nil
+		})
+	})
+	if err != nil {
+		return false, err
+	}
+	s.publish(st, voids)
+	return found, nil
+}
+
+// readMeta returns the value of a meta key, nil if there is none.
+func readMeta(txn *badger.Txn, name string) ([]byte, error) {
+	item, err := txn.Get(metaKey(name))
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the store's %s: %w", name, err)
+	}
+	return item.ValueCopy(nil)
+}
+
+// eachKey calls fn with every key under a prefix, in order. The key is only
+// valid until fn returns.
+func eachKey(txn *badger.Txn, prefix []byte, fn func(key []byte) error) error {
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		if err := fn(it.Item().Key()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close waits for reads under way to end, which it tells to, and closes the
+// store. End Run before it.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() {
+		s.readersMu.Lock()
+		close(s.closing)
+		s.readersMu.Unlock()
+		s.readers.Wait()
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		s.closeErr = s.release()
+	})
+	return s.closeErr
+}
+
+// read notes a read under way; done ends it. It fails once the store is closing.
+func (s *Store) read() (done func(), err error) {
+	s.readersMu.Lock()
+	defer s.readersMu.Unlock()
+	select {
+	case <-s.closing:
+		return nil, ErrClosed
+	default:
+	}
+	s.readers.Add(1)
+	return s.readers.Done, nil
+}
+
+// badgerLog hands Badger's log lines to slog. Its Info lines are debugging
+// to us.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) write(level slog.Level, format string, args []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "badger", "text", fmt.Sprintf(format, args...))
+	}
+}
+
+func (l badgerLog) Errorf(f string, a ...any)   { l.write(slog.LevelError, f, a) }
+func (l badgerLog) Warningf(f string, a ...any) { l.write(slog.LevelWarn, f, a) }
+func (l badgerLog) Infof(f string, a ...any)    { l.write(slog.LevelDebug, f, a) }
+func (l badgerLog) Debugf(f string, a ...any)   { l.write(slog.LevelDebug, f, a) }

@@ -1,0 +1,46 @@
+package featurestore
+
+import (
+	"encoding/binary"
+
+	"dreamfeed/internal/change"
+)
+
+// The flags of a row or locator stand in Badger's user meta byte, so that a
+// reader knows a tombstone without reading its value.
+const (
+	flagDeleted    = 1 << 0 // the row is gone with this version; no value
+	flagBackfilled = 1 << 1
+	flagKnown      = 1 << 2 // the value begins with uvarint(version − known)
+	flagPieces     = 1 << 3 // the value is uvarint(size) and the first piece
+)
+
+// pieceBytes is the size of a piece of a value: larger values are split over
+// several keys, so that Badger's value log stays empty.
+const pieceBytes = 256 << 10
+
+// appendKnown appends the known time of a version if it differs from it, and
+// returns the flags that go with it.
+func appendKnown(dst []byte, v change.Version, known int64, backfilled bool) ([]byte, byte) {
+	var flags byte
+	if backfilled {
+		flags |= flagBackfilled
+	}
+	if known < int64(v) {
+		flags |= flagKnown
+		dst = binary.AppendUvarint(dst, uint64(int64(v)-known))
+	}
+	return dst, flags
+}
+
+// splitKnown reads what appendKnown wrote and returns the row that follows.
+func splitKnown(value []byte, flags byte, v change.Version) (known int64, data []byte, ok bool) {
+	if flags&flagKnown == 0 {
+		return int64(v), value, true
+	}
+	age, n := binary.Uvarint(value)
+	if n <= 0 {
+		return 0, nil, false
+	}
+	return int64(v) - int64(age), value[n:], true
+}

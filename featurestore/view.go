@@ -1,0 +1,231 @@
+package featurestore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/history"
+)
+
+// View is the store as of a closed moment. It never changes, however much is
+// applied meanwhile, and holds nothing open between calls. It is safe for
+// concurrent use; several ranges may be scanned at once.
+type View struct {
+	s     *Store
+	info  history.Info
+	asOf  change.Version
+	voids map[change.Version]struct{}
+	marks map[uint16][]mark // up to asOf, without abandoned ones, newest first
+	// reopenBytes is after how many bytes a scan begins a new transaction.
+	reopenBytes int
+}
+
+// View returns the store as of a moment; 0 is the newest closed one. Errors for
+// a caller to tell apart: ErrEmpty, *NotClosedError, *TooEarlyError.
+func (s *Store) View(asOf change.Version) (*View, error) {
+	done, err := s.read()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	p := s.published.Load()
+	st := p.state
+	if st.Birth == 0 {
+		return nil, ErrEmpty
+	}
+	if asOf == 0 {
+		asOf = st.Version
+	}
+	switch {
+	case asOf > st.Version:
+		return nil, &NotClosedError{AsOf: asOf, Newest: st.Version}
+	case asOf < st.Birth:
+		return nil, &TooEarlyError{AsOf: asOf, Earliest: st.Birth}
+	}
+	v := &View{
+		s: s, asOf: asOf, voids: p.voids, reopenBytes: reopenBytes,
+		info: history.Info{
+			AsOf: asOf, Applied: st.Version, LSN: st.EndLSN, Birth: st.Birth, Floor: st.Birth,
+			Epoch: st.Epoch, Origin: st.Origin, Definition: s.catalog.Definition, Tables: s.catalog.tables(),
+		},
+	}
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
+	if v.marks, err = readMarks(txn, v.voids); err != nil {
+		return nil, err
+	}
+	for t, marks := range v.marks {
+		v.marks[t] = slices.DeleteFunc(marks, func(m mark) bool { return m.version > asOf })
+	}
+	return v, nil
+}
+
+// Info describes the view.
+func (v *View) Info() history.Info { return v.info }
+
+// Close ends the view. Scans under way are not affected.
+func (v *View) Close() error { return nil }
+
+func (v *View) kind(entity string) (byte, error) {
+	k := v.s.catalog.kind(entity)
+	if k < 0 {
+		return 0, &EntityError{Entity: entity}
+	}
+	return byte(k), nil
+}
+
+// Entity returns one entity, nil if the view holds no version of any of its
+// rows. The id is given as the source writes it. The result is the caller's.
+func (v *View) Entity(ctx context.Context, entity, id string) (*history.Entity, error) {
+	kind, err := v.kind(entity)
+	if err != nil {
+		return nil, err
+	}
+	if kind == noKind {
+		return nil, fmt.Errorf("read an entity: rows without entity have no id: scan them")
+	}
+	if len(id) > maxKeyBytes/2 {
+		return nil, nil // longer than any that is held
+	}
+	done, err := v.s.read()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	prefix := appendID([]byte{prefixRow, kind}, []byte(id))
+	var found *history.Entity
+	err = v.scan(ctx, kind, prefix, history.Range{From: prefix, To: after(prefix)}, func(e *history.Entity) error {
+		// There is one entity in the range, so that the scanner's memory is not
+		// used again; only the list of rows is cut when this returns.
+		found = &history.Entity{ID: e.ID, Rows: e.Rows}
+		return nil
+	})
+	return found, err
+}
+
+// Scan calls fn for every entity of the kind in the range, in key order. What
+// fn is given is valid until it returns; an error of fn ends the scan and is
+// returned. For entity "" fn is called for every row of the tables that have
+// no entity, with an empty ID.
+func (v *View) Scan(ctx context.Context, entity string, r history.Range, fn func(*history.Entity) error) error {
+	kind, err := v.kind(entity)
+	if err != nil {
+		return err
+	}
+	done, err := v.s.read()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return v.scan(ctx, kind, []byte{prefixRow, kind}, r, fn)
+}
+
+// With fewer tables of the database per range than tablesPerRange, split points
+// are sampled from the keys themselves, at most maxSample of them.
+const (
+	tablesPerRange = 4
+	maxSample      = 8192
+)
+
+// Ranges cuts the key space of an entity kind into at most n parts of similar
+// size, in order, without gap or overlap. No entity lies in two of them.
+func (v *View) Ranges(ctx context.Context, entity string, n int) ([]history.Range, error) {
+	kind, err := v.kind(entity)
+	if err != nil {
+		return nil, err
+	}
+	done, err := v.s.read()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	prefix := []byte{prefixRow, kind}
+	whole := history.Range{From: prefix, To: after(prefix)}
+	if n <= 1 {
+		return []history.Range{whole}, nil
+	}
+	points := v.tablePoints(prefix)
+	if len(points) < n*tablesPerRange {
+		if points, err = v.sampledPoints(ctx, prefix); err != nil {
+			return nil, err
+		}
+	}
+	var out []history.Range
+	from := whole.From
+	for i := 1; i < n && len(points) > 0; i++ {
+		p := points[i*len(points)/n]
+		if bytes.Compare(p, from) > 0 {
+			out = append(out, history.Range{From: from, To: p})
+			from = p
+		}
+	}
+	return append(out, history.Range{From: from, To: whole.To}), nil
+}
+
+// tablePoints are the beginnings of the entities at which tables of the
+// database begin. Its tables have similar sizes.
+func (v *View) tablePoints(prefix []byte) [][]byte {
+	var points [][]byte
+	for _, t := range v.s.db.Tables() {
+		if p := entityStart(t.Left); p != nil && bytes.HasPrefix(p, prefix) {
+			points = append(points, bytes.Clone(p))
+		}
+	}
+	slices.SortFunc(points, bytes.Compare)
+	return points
+}
+
+// entityStart cuts a row key after its entity; nil if it is not one.
+func entityStart(key []byte) []byte {
+	if len(key) < 2 || key[0] != prefixRow {
+		return nil
+	}
+	n := skipPlace(key[1:])
+	if n < 0 {
+		return nil
+	}
+	return key[:1+n]
+}
+
+// sampledPoints walks the keys and keeps every so-many-th, doubling the
+// distance whenever the sample is full.
+func (v *View) sampledPoints(ctx context.Context, prefix []byte) ([][]byte, error) {
+	var points [][]byte
+	stride, seen := 1, 0
+	txn := v.s.db.NewTransaction(false)
+	defer txn.Discard()
+	err := eachKey(txn, prefix, func(key []byte) error {
+		seen++
+		if seen%stride != 0 {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p := entityStart(key)
+		if p == nil {
+			return &CorruptError{What: "a row key", Key: key}
+		}
+		points = append(points, bytes.Clone(p))
+		if len(points) == maxSample {
+			for i := range maxSample / 2 {
+				points[i] = points[2*i+1]
+			}
+			points = points[:maxSample/2]
+			stride *= 2
+		}
+		return nil
+	})
+	return points, err
+}
+
+// newTransaction begins reading the keys with a prefix, at the present state.
+func (v *View) newTransaction(prefix []byte) (*badger.Txn, *badger.Iterator) {
+	txn := v.s.db.NewTransaction(false)
+	return txn, txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+}

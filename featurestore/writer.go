@@ -1,0 +1,433 @@
+package featurestore
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/row"
+)
+
+// writer applies batches for the length of one Run or Apply. While one group
+// is written the next is filled: lookups go through the group being filled,
+// the one being written, and a Badger transaction that holds all before.
+type writer struct {
+	s *Store
+	// send begins to write a group, whose done channel receives the outcome.
+	send func(*group)
+
+	state state // after the last whole batch
+	next  state // while a batch is being applied
+	voids map[change.Version]struct{}
+	// marks are the truncations by table, newest first.
+	marks map[uint16][]mark
+
+	current, flying, spare *group
+	txn                    *badger.Txn
+	it                     *badger.Iterator // made when first needed, lives as long as txn
+
+	relations map[*change.Relation]*mapping
+	places    placeCache
+
+	// Buffers that are reused from row to row.
+	key, oldKey, rowPrefix, value, place, oldPlace []byte
+	locator, seek, found                           []byte
+	cells, before                                  []row.Cell
+	flags                                          byte // that go with value
+}
+
+// mark is a TRUNCATE of a table.
+type mark struct {
+	version change.Version
+	ordinal uint32
+}
+
+func (m mark) newerThan(v change.Version, ordinal uint32) bool {
+	return m.version > v || m.version == v && m.ordinal > ordinal
+}
+
+// maxRelations bounds the cache of relations, which is begun anew when full.
+const maxRelations = 1024
+
+func (s *Store) newWriter(send func(*group)) (*writer, error) {
+	p := s.published.Load()
+	w := &writer{
+		s: s, send: send, state: p.state.clone(), voids: p.voids,
+		current: newGroup(), spare: newGroup(),
+		txn:       s.db.NewTransaction(false),
+		relations: map[*change.Relation]*mapping{},
+		places:    newPlaceCache(),
+	}
+	marks, err := readMarks(w.txn, w.voids)
+	if err != nil {
+		w.txn.Discard()
+		return nil, err
+	}
+	w.marks = marks
+	return w, nil
+}
+
+// readMarks reads the truncations that were not abandoned; each table's are
+// newest first, as their keys are.
+func readMarks(txn *badger.Txn, voids map[change.Version]struct{}) (map[uint16][]mark, error) {
+	marks := map[uint16][]mark{}
+	err := eachKey(txn, []byte{prefixTruncate}, func(k []byte) error {
+		table, v, o, ok := parseTruncateKey(k)
+		if !ok {
+			return &CorruptError{What: "a truncation", Key: k}
+		}
+		if _, void := voids[v]; !void {
+			marks[table] = append(marks[table], mark{v, o})
+		}
+		return nil
+	})
+	return marks, err
+}
+
+// close waits for the group being written and frees what the writer holds.
+func (w *writer) close() error {
+	err := w.land()
+	if w.it != nil {
+		w.it.Close()
+	}
+	w.txn.Discard()
+	return err
+}
+
+// apply applies one batch, in memory and, as groups fill up, on disk.
+func (w *writer) apply(b *change.Batch) error {
+	fits, err := w.state.admit(b)
+	if err != nil || !fits {
+		return err
+	}
+	w.next = w.state.clone()
+	for i := range b.Entries {
+		if err := w.entry(b, &b.Entries[i]); err != nil {
+			return err
+		}
+	}
+	if err := w.next.end(b); err != nil {
+		return err
+	}
+	w.state = w.next
+	w.current.durable = true
+	w.s.meters.bytesIn.Add(uint64(b.Bytes))
+	return nil
+}
+
+func (w *writer) entry(b *change.Batch, e *change.Entry) error {
+	switch {
+	case e.Transaction != nil:
+		return w.transaction(b, e.Transaction)
+	case e.Tick != nil:
+		return w.next.tick(b, e.Tick)
+	case e.Abandoned != 0:
+		return w.abandon(b, e.Abandoned)
+	}
+	return broken(b, "an entry", "a transaction, a tick or an abandoned version", "nothing")
+}
+
+func (w *writer) transaction(b *change.Batch, t *change.Transaction) error {
+	if err := w.next.begin(b, t); err != nil {
+		return err
+	}
+	for i := range t.Rows {
+		r := &t.Rows[i]
+		if err := w.next.step(b, r); err != nil {
+			return err
+		}
+		if err := w.row(b, t, r); err != nil {
+			return err
+		}
+	}
+	if t.Last {
+		w.next.complete(t)
+	}
+	return nil
+}
+
+func (w *writer) abandon(b *change.Batch, v change.Version) error {
+	if err := w.next.abandon(b, v); err != nil {
+		return err
+	}
+	w.voids = maps.Clone(w.voids)
+	w.voids[v] = struct{}{}
+	for t, marks := range w.marks {
+		w.marks[t] = slices.DeleteFunc(marks, func(m mark) bool { return m.version == v })
+	}
+	w.places.clear()
+	return w.put(voidKey(v), nil, 0, 0)
+}
+
+// put adds an entry to the group, and makes room for it first. A group that is
+// flushed in the middle of a batch goes with the state before the batch: the
+// batch will be applied again after a crash, to the same effect.
+func (w *writer) put(key, value []byte, flags byte, prefix int) error {
+	if w.full(int64(len(key) + len(value) + entryOverhead)) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	w.current.add(key, value, flags, prefix)
+	return nil
+}
+
+func (w *writer) full(more int64) bool {
+	g := w.current
+	return len(g.entries) > 0 && (g.size+more > w.s.groupBytes || len(g.entries) >= w.s.groupEntries)
+}
+
+// flush hands the current group over to be written, once the one before is.
+func (w *writer) flush() error {
+	g := w.current
+	if len(g.entries) == 0 && !g.durable {
+		return nil
+	}
+	if err := w.land(); err != nil {
+		return err
+	}
+	// The transaction is opened before the group is sent: it holds all that was
+	// written before, and does not wait for this one.
+	if w.it != nil {
+		w.it.Close()
+		w.it = nil
+	}
+	w.txn.Discard()
+	w.txn = w.s.db.NewTransaction(false)
+	g.state, g.voids = w.state.clone(), w.voids
+	w.flying, w.current = g, w.spare
+	w.spare = nil
+	w.send(g)
+	return nil
+}
+
+// land waits for the group being written; its buffers can be filled again then.
+func (w *writer) land() error {
+	if w.flying == nil {
+		return nil
+	}
+	g := w.flying
+	err := <-g.done
+	w.flying = nil
+	g.reset()
+	w.spare = g
+	return err
+}
+
+// settle writes everything and waits for it, so that all lookups reach Badger.
+func (w *writer) settle() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	if err := w.land(); err != nil {
+		return err
+	}
+	if w.it != nil {
+		w.it.Close()
+		w.it = nil
+	}
+	w.txn.Discard()
+	w.txn = w.s.db.NewTransaction(false)
+	return nil
+}
+
+// stored is an older version of a row or locator. value borrows the writer's
+// memory until the next lookup or put.
+type stored struct {
+	version change.Version
+	ordinal uint32
+	flags   byte
+	value   []byte
+}
+
+var errSettle = errors.New("the value is spread over groups")
+
+// lookup returns the newest version under a prefix strictly before (v, o),
+// abandoned ones left out; ok is false if there is none.
+func (w *writer) lookup(prefix []byte, v change.Version, o uint32, withValue bool) (stored, bool, error) {
+	got, ok, err := w.lookupOnce(prefix, v, o, withValue)
+	if errors.Is(err, errSettle) {
+		if err := w.settle(); err != nil {
+			return stored{}, false, err
+		}
+		got, ok, err = w.lookupOnce(prefix, v, o, withValue)
+	}
+	return got, ok, err
+}
+
+func (w *writer) lookupOnce(prefix []byte, v change.Version, o uint32, withValue bool) (stored, bool, error) {
+	w.s.meters.lookups.Add(1)
+	skip := func(ev change.Version, eo uint32) bool {
+		if ev > v || ev == v && eo >= o {
+			return true
+		}
+		_, void := w.voids[ev]
+		return void
+	}
+	for _, g := range [...]*group{w.current, w.flying} {
+		if g == nil {
+			continue
+		}
+		if e := g.find(prefix, skip); e != nil {
+			if e.flags&flagPieces != 0 && withValue {
+				return stored{}, false, errSettle
+			}
+			ev, eo := suffix(g.bytes(e.key))
+			return stored{ev, eo, e.flags, g.bytes(e.value)}, true, nil
+		}
+	}
+	if w.it == nil {
+		w.it = w.txn.NewIterator(badger.IteratorOptions{})
+	}
+	w.seek = appendSuffix(append(w.seek[:0], prefix...), v, o)
+	for w.it.Seek(w.seek); w.it.ValidForPrefix(prefix); w.it.Next() {
+		item := w.it.Item()
+		key := item.Key()
+		if len(key) != len(prefix)+suffixSize {
+			continue // a piece of a value
+		}
+		ev, eo := suffix(key)
+		if skip(ev, eo) {
+			continue
+		}
+		got := stored{version: ev, ordinal: eo, flags: item.UserMeta()}
+		if withValue && got.flags&flagDeleted == 0 {
+			var err error
+			if w.found, err = readValue(w.it, w.found[:0]); err != nil {
+				var corrupt *CorruptError
+				if w.flying != nil && errors.As(err, &corrupt) {
+					err = errSettle // its last pieces are being written
+				}
+				return stored{}, false, err
+			}
+			got.value = w.found
+		}
+		return got, true, nil
+	}
+	return stored{}, false, nil
+}
+
+// readValue appends the value of the iterator's item, put together from its
+// pieces if it is split; the iterator is left at its last piece.
+func readValue(it *badger.Iterator, dst []byte) ([]byte, error) {
+	item := it.Item()
+	split := item.UserMeta()&flagPieces != 0
+	if !split {
+		err := item.Value(func(v []byte) error { dst = append(dst, v...); return nil })
+		if err != nil {
+			return dst, fmt.Errorf("read a row: %w", err)
+		}
+		return dst, nil
+	}
+	head := item.KeyCopy(nil)
+	corrupt := &CorruptError{What: "a split row", Key: head}
+	start := len(dst)
+	var size uint64
+	err := item.Value(func(v []byte) error {
+		n := 0
+		if size, n = binary.Uvarint(v); n <= 0 {
+			return corrupt
+		}
+		dst = append(dst, v[n:]...)
+		return nil
+	})
+	for piece := uint32(1); err == nil && uint64(len(dst)-start) < size; piece++ {
+		it.Next()
+		if !it.ValidForPrefix(head) {
+			return dst, corrupt
+		}
+		key := it.Item().Key()
+		if len(key) != len(head)+pieceSize || binary.BigEndian.Uint32(key[len(head):]) != piece {
+			return dst, corrupt
+		}
+		err = it.Item().Value(func(v []byte) error {
+			if len(v) == 0 {
+				return corrupt
+			}
+			dst = append(dst, v...)
+			return nil
+		})
+	}
+	if err != nil {
+		return dst, fmt.Errorf("read a row: %w", err)
+	}
+	if uint64(len(dst)-start) != size {
+		return dst, corrupt
+	}
+	return dst, nil
+}
+
+// truncated says whether a table was truncated after (v, o) and before (now, at).
+func (w *writer) truncated(table uint16, v change.Version, o uint32, now change.Version, at uint32) bool {
+	for _, m := range w.marks[table] {
+		if m.newerThan(now, at) || m == (mark{now, at}) {
+			continue
+		}
+		return m.newerThan(v, o)
+	}
+	return false
+}
+
+// addMark notes a truncation; applying it again changes nothing.
+func (w *writer) addMark(table uint16, m mark) {
+	marks := w.marks[table]
+	at, found := slices.BinarySearchFunc(marks, m, func(a, b mark) int {
+		return cmp.Or(cmp.Compare(b.version, a.version), cmp.Compare(b.ordinal, a.ordinal))
+	})
+	if !found {
+		w.marks[table] = slices.Insert(marks, at, m)
+	}
+}
+
+// placeCache remembers the newest place of rows that were looked up or written
+// of late: hot rows are updated again and again. It is direct-mapped, 64 Ki
+// slots whose buffers are reused.
+type placeCache struct {
+	seed  maphash.Seed
+	slots []cachedPlace
+}
+
+type cachedPlace struct{ prefix, place []byte }
+
+const placeSlots = 1 << 16
+
+func newPlaceCache() placeCache {
+	return placeCache{maphash.MakeSeed(), make([]cachedPlace, placeSlots)}
+}
+
+func (c placeCache) slot(prefix []byte) *cachedPlace {
+	return &c.slots[maphash.Bytes(c.seed, prefix)%placeSlots]
+}
+
+func (c placeCache) get(prefix []byte) ([]byte, bool) {
+	s := c.slot(prefix)
+	if len(s.place) == 0 || !bytes.Equal(s.prefix, prefix) {
+		return nil, false
+	}
+	return s.place, true
+}
+
+// set remembers a place; an empty one forgets it.
+func (c placeCache) set(prefix, place []byte) {
+	s := c.slot(prefix)
+	if len(prefix)+len(place) > 512 {
+		s.place = s.place[:0] // bounds the cache to 32 MiB
+		return
+	}
+	s.prefix = append(s.prefix[:0], prefix...)
+	s.place = append(s.place[:0], place...)
+}
+
+func (c placeCache) clear() {
+	for i := range c.slots {
+		c.slots[i].place = c.slots[i].place[:0]
+	}
+}

@@ -1,0 +1,25 @@
+package snapshot_test
+
+import (
+	"fmt"
+
+	"dreamfeed/snapshot"
+)
+
+func ExamplePseudonym() {
+	secret := []byte{
+		0x8f, 0x1b, 0x52, 0xe0, 0x77, 0x3c, 0x9a, 0x04, 0xd6, 0x61, 0x2e, 0xbb, 0x15, 0xf8, 0x40, 0xc9,
+		0x33, 0xa7, 0x5d, 0x0e, 0x92, 0x6b, 0xfc, 0x28, 0x81, 0xd4, 0x1f, 0x76, 0xe3, 0x4a, 0xb0, 0x59,
+	}
+	for _, version := range []string{"1.0", "1.1"} {
+		p, err := snapshot.Pseudonym(secret, "interaction_id", version, false, 32, "rec-1")
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(version, p)
+	}
+	// Output:
+	// 1.0 01da6c39c5b34aec43fefde903744664
+	// 1.1 fbc91215ce9afa4e4e3be693f9272095
+}
