@@ -1,0 +1,483 @@
+package cdc
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"dreamfeed/internal/change"
+)
+
+// The publisher's window: what may be published and not yet acknowledged. When
+// it is full, Publish waits.
+const (
+	windowMessages = 64
+	windowBytes    = 32 << 20 // one larger message is let in alone
+)
+
+// The time between attempts while the stream is full or away doubles from the
+// first to the second.
+const (
+	backoffFirst = 50 * time.Millisecond
+	backoffMost  = 5 * time.Second
+)
+
+// Error codes of JetStream (server/errors.json).
+const (
+	codeStoreFailed      jetstream.ErrorCode = 10077 // the stream is full
+	codeNoStorage        jetstream.ErrorCode = 10047 // the server's disk allowance is used up
+	codeNoResources      jetstream.ErrorCode = 10023
+	codeMessageTooLarge  jetstream.ErrorCode = 10054
+	codeWrongLastID      jetstream.ErrorCode = 10070
+	codeWrongLast        jetstream.ErrorCode = 10071
+	codeWrongLastInQueue jetstream.ErrorCode = 10164
+)
+
+// Publisher publishes messages in a pipeline, each exactly once and in order.
+// Every message names the sequence that it must follow, and the identity of the
+// message before it if that is still in flight, so that after the first failure
+// the server refuses all that came behind it (the sequence alone would let one
+// through that fits behind another writer's message). The publisher then reads
+// what the stream holds and goes on from there. What is acknowledged was therefore
+// stored without a gap, whatever happened between.
+//
+// Publish, Flush and Buffer are for one goroutine.
+type Publisher struct {
+	log    *Log
+	acked  func(sequence uint64, header change.Header)
+	cancel context.CancelFunc
+	done   chan struct{}
+	full   atomic.Bool
+	wake   chan struct{} // there is something to send; holds one token
+
+	mu      sync.Mutex
+	queue   []*publication // not acknowledged, oldest first; at most windowMessages
+	bytes   int            // of the queue
+	free    [][]byte       // buffers to use again, at most freeBuffers
+	changed chan struct{}  // closed and replaced when the queue gets shorter
+	err     error
+
+	// For the publisher's goroutine only.
+	last    uint64 // sequence of the newest acknowledged message
+	sent    int    // how many of the queue are in flight
+	careful bool   // one message at a time, after a failure
+	session string // begins the identity of every message sent
+	sends   uint64 // counts what was sent, for the identity
+}
+
+// publication is a message on its way.
+type publication struct {
+	header change.Header
+	data   []byte
+	future jetstream.PubAckFuture
+	id     string // as sent last
+	known  bool   // the outcome was taken from future, which tells it once
+}
+
+// freeBuffers is how many buffers are kept for Buffer, and freeBytes the
+// largest that is kept.
+const (
+	freeBuffers = 8
+	freeBytes   = 2 * DefaultTargetBytes
+)
+
+// Publisher opens the one publisher of the stream. after is the sequence of the
+// message that the first one published must follow, as Last told it. acked is
+// called in the order of publishing, from the publisher's goroutine, once the
+// stream has taken a message; it must not wait for the publisher. The
+// publisher ends with ctx, with Close, or with its first error.
+func (l *Log) Publisher(ctx context.Context, after uint64, acked func(sequence uint64, header change.Header)) *Publisher {
+	ctx, cancel := context.WithCancel(ctx)
+	p := &Publisher{
+		log: l, acked: acked, cancel: cancel, last: after, session: rand.Text(),
+		done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}),
+	}
+	go p.run(ctx)
+	return p
+}
+
+// Publish queues a message, which belongs to the publisher from then on. It
+// waits while the window is full; it returns the error that ended the
+// publisher, if any. It has the signature of messageWriterConfig.Emit.
+func (p *Publisher) Publish(ctx context.Context, header change.Header, data []byte) error {
+	if len(data) > p.log.maxMessage {
+		return fmt.Errorf("publish to stream %s: a message of %d bytes is above the limit of %d", p.log.cfg.Name, len(data), p.log.maxMessage)
+	}
+	err := p.wait(ctx, func() bool {
+		if len(p.queue) > 0 && (len(p.queue) == windowMessages || p.bytes+len(data) > windowBytes) {
+			return false
+		}
+		p.queue = append(p.queue, &publication{header: header, data: data})
+		p.bytes += len(data)
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case p.wake <- struct{}{}:
+	default: // a token is there already
+	}
+	return nil
+}
+
+// Flush waits until all that was published is acknowledged.
+func (p *Publisher) Flush(ctx context.Context) error {
+	return p.wait(ctx, func() bool { return len(p.queue) == 0 })
+}
+
+// wait waits until ready, which is called with the lock held, says yes.
+func (p *Publisher) wait(ctx context.Context, ready func() bool) error {
+	for {
+		p.mu.Lock()
+		err, changed := p.err, p.changed
+		ok := err == nil && ready()
+		p.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Buffer returns an empty buffer, one of an acknowledged message if there is one.
+func (p *Publisher) Buffer() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.free)
+	if n == 0 {
+		return make([]byte, 0, DefaultTargetBytes)
+	}
+	b := p.free[n-1]
+	p.free = p.free[:n-1]
+	return b
+}
+
+// Done is closed when the publisher has ended; Err then tells why.
+func (p *Publisher) Done() <-chan struct{} { return p.done }
+
+// Err is the error that ended the publisher, ErrClosed after Close, nil while
+// it works.
+func (p *Publisher) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// Full says whether the stream is full at the moment: the publisher keeps what
+// it has and tries again until Trim makes room.
+func (p *Publisher) Full() bool { return p.full.Load() }
+
+// Close ends the publisher without waiting for acknowledgements; call Flush
+// before for an orderly end.
+func (p *Publisher) Close() {
+	p.cancel()
+	<-p.done
+}
+
+// run owns the conversation with the server until it ends.
+func (p *Publisher) run(ctx context.Context) {
+	defer close(p.done)
+	defer p.cancel()
+	err := p.work(ctx)
+	if ctx.Err() != nil {
+		err = ErrClosed
+	}
+	p.mu.Lock()
+	p.err = fmt.Errorf("publish to stream %s: %w", p.log.cfg.Name, err)
+	p.mu.Unlock()
+}
+
+// work sends and takes acknowledgements until an error that is final.
+func (p *Publisher) work(ctx context.Context) error {
+	for {
+		cause := p.send()
+		if cause == nil {
+			head := p.head()
+			if head == nil {
+				select {
+				case <-p.wake:
+					continue
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			select {
+			case ack := <-head.future.Ok():
+				if cause = p.take(head, ack); cause == nil {
+					continue
+				}
+			case cause = <-head.future.Err():
+				head.known = true
+			case <-p.wake:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		if err := p.recover(ctx, cause); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends what is queued and not in flight.
+func (p *Publisher) send() error {
+	for {
+		p.mu.Lock()
+		var next, before *publication
+		if p.sent < len(p.queue) && (!p.careful || p.sent == 0) {
+			next = p.queue[p.sent]
+			if p.sent > 0 {
+				before = p.queue[p.sent-1]
+			}
+		}
+		p.mu.Unlock()
+		if next == nil {
+			return nil
+		}
+		msg := nats.NewMsg(p.log.subject())
+		msg.Data = next.data
+		p.sends++
+		next.id = p.session + "." + strconv.FormatUint(p.sends, 36)
+		opts := []jetstream.PublishOpt{
+			jetstream.WithExpectLastSequence(p.last + uint64(p.sent)), jetstream.WithExpectStream(p.log.cfg.Name),
+			jetstream.WithMsgID(next.id), jetstream.WithRetryAttempts(0), jetstream.WithStallWait(p.log.cfg.AckTimeout),
+		}
+		if before != nil {
+			opts = append(opts, jetstream.WithExpectLastMsgID(before.id))
+		}
+		future, err := p.log.js.PublishMsgAsync(msg, opts...)
+		if err != nil {
+			return err
+		}
+		next.future, next.known = future, false
+		p.sent++
+	}
+}
+
+// head is the oldest message in flight, nil when there is none.
+func (p *Publisher) head() *publication {
+	if p.sent == 0 {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.queue[0]
+}
+
+// take takes the acknowledgement of the oldest message in flight.
+func (p *Publisher) take(head *publication, ack *jetstream.PubAck) error {
+	head.known = true
+	if ack.Sequence != p.last+1 {
+		return fmt.Errorf("message stored as %d, not as %d", ack.Sequence, p.last+1)
+	}
+	p.sent--
+	p.careful = false
+	p.full.Store(false)
+	p.confirm(head)
+	return nil
+}
+
+// confirm drops the oldest message of the queue, which the stream holds.
+func (p *Publisher) confirm(head *publication) {
+	p.last++
+	p.acked(p.last, head.header)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = append(p.queue[:0], p.queue[1:]...)
+	p.bytes -= len(head.data)
+	// Once acknowledged, no copy of the message is on its way in the client.
+	if len(p.free) < freeBuffers && cap(head.data) <= freeBytes {
+		p.free = append(p.free, head.data[:0])
+	}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// recover waits until nothing is in flight, reads what the stream holds, and
+// prepares to send the rest again. It returns an error if that is final.
+func (p *Publisher) recover(ctx context.Context, cause error) error {
+	if err := p.settle(ctx); err != nil {
+		return err
+	}
+	p.careful = true
+	log := p.log.cfg.Logger
+	for wait := backoffFirst; ; wait = min(2*wait, backoffMost) {
+		full := isFull(cause)
+		if full && p.full.CompareAndSwap(false, true) {
+			log.Warn("the stream is full: reading from PostgreSQL pauses until the applied part is trimmed",
+				keyStream, p.log.cfg.Name, keySequence, p.last)
+		} else if !full {
+			log.Warn("publishing was interrupted: it goes on from what the stream holds",
+				keyStream, p.log.cfg.Name, keySequence, p.last, keyError, cause, keyWait, wait)
+		}
+		before := p.last
+		err := p.reconcile(ctx)
+		switch {
+		case isFinal(err):
+			return err
+		case isFinal(cause):
+			return cause
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		if err != nil {
+			cause = err
+		} else if p.last != before {
+			return nil
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		if err == nil {
+			// Try the oldest message alone.
+			if err = p.attempt(ctx); err == nil {
+				return nil
+			}
+			cause = err
+		}
+	}
+}
+
+// attempt sends the oldest message and waits for what becomes of it.
+func (p *Publisher) attempt(ctx context.Context) error {
+	if err := p.send(); err != nil {
+		return errors.Join(err, p.settle(ctx))
+	}
+	head := p.head()
+	if head == nil {
+		return nil
+	}
+	select {
+	case ack := <-head.future.Ok():
+		if err := p.take(head, ack); err != nil {
+			return errors.Join(err, p.settle(ctx))
+		}
+		return nil
+	case err := <-head.future.Err():
+		p.sent = 0
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// settle waits for the outcome of all that is in flight. Each has a time limit
+// (LogConfig.AckTimeout), so that this ends.
+func (p *Publisher) settle(ctx context.Context) error {
+	p.mu.Lock()
+	flying := append([]*publication(nil), p.queue[:p.sent]...)
+	p.mu.Unlock()
+	for _, f := range flying {
+		if f.known {
+			continue
+		}
+		select {
+		case <-f.future.Ok():
+		case <-f.future.Err(): //nolint:errcheck // the stream tells what is stored
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.sent = 0
+	return nil
+}
+
+// reconcile confirms the messages of the queue that the stream holds.
+func (p *Publisher) reconcile(ctx context.Context) error {
+	state, err := p.log.State(ctx)
+	if err != nil {
+		return err
+	}
+	if state.Last < p.last {
+		return &LostTailError{Stream: p.log.cfg.Name, Want: p.last, Last: state.Last}
+	}
+	for p.last < state.Last {
+		p.mu.Lock()
+		var head *publication
+		if len(p.queue) > 0 {
+			head = p.queue[0]
+		}
+		p.mu.Unlock()
+		if head == nil {
+			return fmt.Errorf("message %d is not ours: %w", p.last+1, ErrNotSingleWriter)
+		}
+		stored, err := p.log.message(ctx, p.last+1)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(stored, head.data) {
+			return fmt.Errorf("message %d is not ours: %w", p.last+1, ErrNotSingleWriter)
+		}
+		p.confirm(head)
+	}
+	return nil
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isFull says whether the stream refused a message for want of room.
+func isFull(err error) bool {
+	switch errorCode(err) {
+	case codeStoreFailed, codeNoStorage, codeNoResources:
+		return true
+	}
+	return false
+}
+
+// isFinal says whether trying again cannot help.
+func isFinal(err error) bool {
+	var incarnation *IncarnationError
+	var tail *LostTailError
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &incarnation), errors.As(err, &tail), errors.Is(err, ErrNotSingleWriter),
+		errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrMaxPayload):
+		return true
+	}
+	switch code := errorCode(err); code {
+	case 0, codeWrongLastID, codeWrongLast, codeWrongLastInQueue, codeStoreFailed, codeNoStorage, codeNoResources:
+		return false
+	case codeMessageTooLarge:
+		return true
+	default:
+		// Server trouble (5xx) passes; a request that it calls wrong does not.
+		var api *jetstream.APIError
+		return errors.As(err, &api) && api.Code >= 400 && api.Code < 500 && api.Code != 408 && api.Code != 409
+	}
+}
+
+// errorCode is the JetStream code of err, 0 when it has none.
+func errorCode(err error) jetstream.ErrorCode {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode
+	}
+	return 0
+}

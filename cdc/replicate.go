@@ -1,0 +1,502 @@
+package cdc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"dreamfeed/internal/change"
+)
+
+const (
+	// walBlockBytes is the size at which received messages are handed over.
+	// Beyond queueBytes waiting, or queueBlocks of them, nothing is received
+	// until there is room; one more block may be under way, with a row of any size.
+	walBlockBytes = 64 << 10
+	queueBytes    = 4 << 20
+	queueBlocks   = 64
+	// pollEvery is how long a receive waits at most, so that progress is
+	// confirmed and the end is noticed.
+	pollEvery = 250 * time.Millisecond
+	// confirmEvery is the least time between two confirmations of progress.
+	confirmEvery = 200 * time.Millisecond
+	// askEvery is how often the server is asked for its position: its answer
+	// becomes a tick when nothing else comes.
+	askEvery = time.Second
+	// defaultSenderTimeout is wal_sender_timeout when it is switched off.
+	defaultSenderTimeout = time.Minute
+	// silence is how long a server that is asked every second may say nothing
+	// before the connection is taken for dead, at least.
+	silence = 2 * time.Minute
+	// writeTimeout bounds one status update.
+	writeTimeout = 10 * time.Second
+)
+
+// walBlock is a run of messages from the server.
+type walBlock struct {
+	data  []byte
+	items []walItem
+}
+
+// walItem is one message of a block: pgoutput data, or a keepalive, which has
+// no data.
+type walItem struct {
+	end       int // where its data ends in the block
+	keepalive bool
+	walEnd    change.LSN // of a keepalive: the server has sent all up to here
+	time      int64      // of a keepalive: the server's clock, µs since the Unix epoch
+}
+
+// receiver owns the replication connection.
+type receiver struct {
+	source *Source
+	feed   *outlet
+	conn   *pgconn.PgConn
+	blocks chan *walBlock
+	free   chan *walBlock
+	queued atomic.Int64  // bytes in blocks
+	room   chan struct{} // one token when a block has been taken
+
+	block     *walBlock
+	timeout   time.Duration // the server's wal_sender_timeout
+	confirmed change.LSN    // newest position sent
+	stated    time.Time     // when the last status was sent
+	asked     time.Time     // when an answer was last asked for
+	heard     time.Time     // when the server last sent anything
+	reply     bool          // the server wants a status
+	parked    bool          // the queue is full
+}
+
+// stream follows the changes from where the stream ends, until ctx ends or
+// the connection does. On the way out everything received is published and
+// confirmed.
+func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *pgconn.PgConn) error {
+	timeout, err := senderTimeout(ctx, repl)
+	if err != nil {
+		return err
+	}
+	row, err := simpleRow(ctx, repl, "SELECT pg_catalog.pg_current_wal_flush_lsn()")
+	if err != nil {
+		return fmt.Errorf("read the end of the server's log: %w", err)
+	}
+	target, err := change.ParseLSN(row[0])
+	if err != nil {
+		return fmt.Errorf("read the end of the server's log: %w", err)
+	}
+	resume := f.writer.last().Resume
+	repl.Frontend().SetMaxBodyLen(bodyLimit(s.cfg.MaxRowBytes))
+	if err := startReplication(ctx, repl, s.cfg.Slot, s.cfg.Publication, resume); err != nil {
+		return s.slotFault(ctx, admin, err, false, resume)
+	}
+	s.status.state(Streaming)
+	s.status.update(func(now *Status) { now.Fault = "" })
+	s.cfg.Logger.Info("streaming", "slot", s.cfg.Slot, "from_lsn", resume.String())
+
+	// What was received is still framed and published after ctx has ended, but
+	// not for ever.
+	work, cancelWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelWork()
+	stopped := context.AfterFunc(ctx, func() {
+		grace := time.NewTimer(stopGrace)
+		defer grace.Stop()
+		select {
+		case <-grace.C:
+			cancelWork()
+		case <-work.Done():
+		}
+	})
+	defer stopped()
+
+	now := time.Now()
+	r := &receiver{
+		source: s, feed: f, conn: repl, timeout: timeout,
+		blocks: make(chan *walBlock, queueBlocks), free: make(chan *walBlock, 8), room: make(chan struct{}, 1),
+		stated: now, asked: now, heard: now,
+	}
+	receiving, cancelReceiving := context.WithCancelCause(ctx)
+	defer cancelReceiving(nil)
+	framed := make(chan error, 1)
+	go func() {
+		err := (&framer{receiver: r, feed: f, source: s, position: resume, target: target}).run(work)
+		if err != nil {
+			cancelReceiving(err)
+		}
+		framed <- err
+	}()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		if err := s.watch(receiving); err != nil {
+			cancelReceiving(err)
+		}
+	}()
+	err = r.run(receiving)
+	cancelReceiving(err)
+	close(r.blocks)
+	framedErr := r.await(framed)
+	f.hopeless = work.Err() != nil
+	<-watched
+	if cause := context.Cause(receiving); err == nil && ctx.Err() == nil && cause != nil {
+		err = cause
+	}
+	if framedErr != nil && !errors.Is(framedErr, context.Canceled) {
+		return framedErr
+	}
+	if err == nil {
+		r.farewell()
+		return nil
+	}
+	return s.slotFault(ctx, admin, err, true, resume)
+}
+
+// senderTimeout reads wal_sender_timeout, after which the server ends a
+// connection that it has not heard of.
+func senderTimeout(ctx context.Context, conn *pgconn.PgConn) (time.Duration, error) {
+	row, err := simpleRow(ctx, conn, "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'")
+	if err != nil {
+		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
+	}
+	ms, err := strconv.Atoi(row[0])
+	if err != nil {
+		return 0, fmt.Errorf("read wal_sender_timeout: %w", err)
+	}
+	if ms == 0 {
+		return defaultSenderTimeout, nil
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+func startReplication(ctx context.Context, conn *pgconn.PgConn, slot, publication string, from change.LSN) error {
+	err := pglogrepl.StartReplication(ctx, conn, slot, pglogrepl.LSN(from), pglogrepl.StartReplicationOptions{
+		Mode: pglogrepl.LogicalReplication,
+		PluginArgs: []string{
+			"proto_version '1'",
+			"publication_names " + quoteLiteral(quoteIdent(publication)),
+			"messages 'true'",
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("start replication of slot %s at %s: %w", slot, from, err)
+	}
+	return nil
+}
+
+// run receives until ctx ends, which is no error, or the connection fails.
+func (r *receiver) run(ctx context.Context) error {
+	// Wake a receive that waits when the end comes.
+	stop := context.AfterFunc(ctx, func() { _ = r.conn.Conn().SetReadDeadline(time.Now()) })
+	defer stop()
+	r.next()
+	for {
+		if err := r.keepInTouch(); err != nil {
+			return err
+		}
+		if full := r.queued.Load() >= queueBytes || len(r.blocks) == queueBlocks; full != r.parked {
+			r.parked = full
+			r.source.status.update(func(now *Status) { now.Parked = full })
+		}
+		if r.parked {
+			if !r.park(ctx) {
+				return nil
+			}
+			continue
+		}
+		if r.conn.Frontend().ReadBufferLen() == 0 {
+			r.hand()
+			if err := r.conn.Conn().SetReadDeadline(time.Now().Add(pollEvery)); err != nil {
+				return fmt.Errorf("receive changes: %w", err)
+			}
+			if ctx.Err() != nil {
+				return nil
+			}
+		}
+		msg, err := r.conn.ReceiveMessage(context.Background())
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if pgconn.Timeout(err) {
+				continue
+			}
+			return r.receiveFault(err)
+		}
+		if err := r.take(msg); err != nil {
+			return err
+		}
+	}
+}
+
+// park waits until there is room in the queue, but not longer than a poll. It
+// returns false when ctx has ended.
+func (r *receiver) park(ctx context.Context) bool {
+	wait := time.NewTimer(pollEvery)
+	defer wait.Stop()
+	select {
+	case <-r.room:
+	case <-wait.C:
+	case <-ctx.Done():
+		return false
+	}
+	r.heard = time.Now() // we did not listen
+	return true
+}
+
+func (r *receiver) receiveFault(err error) error {
+	var large *pgproto3.ExceededMaxBodyLenErr
+	if errors.As(err, &large) {
+		return &RowTooLargeError{
+			Table: "(not read)", CommitLSN: r.feed.source.Status().ReceivedLSN,
+			Bytes: large.ActualBodyLen, Limit: r.source.cfg.MaxRowBytes,
+		}
+	}
+	return fmt.Errorf("receive changes: %w", err)
+}
+
+// take puts a message from the server into the block.
+func (r *receiver) take(msg pgproto3.BackendMessage) error {
+	r.heard = time.Now()
+	switch msg := msg.(type) {
+	case *pgproto3.CopyData:
+		return r.copyData(msg.Data)
+	case *pgproto3.ErrorResponse:
+		return fmt.Errorf("receive changes: %w", pgconn.ErrorResponseToPgError(msg))
+	case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
+		return &retryError{errors.New("receive changes: the server ended the replication")}
+	case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		return nil
+	}
+	return fmt.Errorf("receive changes: message %T was not expected", msg)
+}
+
+func (r *receiver) copyData(data []byte) error {
+	if len(data) == 0 {
+		return errors.New("receive changes: the server sent an empty message")
+	}
+	switch data[0] {
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(data[1:])
+		if err != nil {
+			return fmt.Errorf("receive changes: %w", err)
+		}
+		r.reply = r.reply || k.ReplyRequested
+		r.source.status.update(func(now *Status) { now.SourceLSN = max(now.SourceLSN, change.LSN(k.ServerWALEnd)) })
+		r.block.items = append(r.block.items, walItem{
+			end: len(r.block.data), keepalive: true,
+			walEnd: change.LSN(k.ServerWALEnd), time: k.ServerTime.UnixMicro(),
+		})
+	case pglogrepl.XLogDataByteID:
+		// start (8), server's end of log (8), time (8), then what pgoutput made
+		const head = 1 + 24
+		if len(data) < head {
+			return fmt.Errorf("receive changes: a message of %d bytes is too short", len(data))
+		}
+		if r.block.walEnd() == 0 {
+			end := change.LSN(binary.BigEndian.Uint64(data[9:]))
+			r.source.status.update(func(now *Status) { now.SourceLSN = max(now.SourceLSN, end) })
+		}
+		r.block.data = append(r.block.data, data[head:]...)
+		r.block.items = append(r.block.items, walItem{end: len(r.block.data)})
+		if len(r.block.data) >= walBlockBytes {
+			r.hand()
+		}
+	default:
+		return fmt.Errorf("receive changes: message of type %q was not expected", data[0])
+	}
+	return nil
+}
+
+// walEnd is not 0 when the block has something: the server's position is
+// noted once a block.
+func (b *walBlock) walEnd() int { return len(b.items) }
+
+// hand passes the block to the framer. There is room: run has looked, and
+// nobody else puts blocks in.
+func (r *receiver) hand() {
+	if len(r.block.items) == 0 {
+		return
+	}
+	r.queued.Add(int64(len(r.block.data)))
+	r.blocks <- r.block
+	r.next()
+}
+
+func (r *receiver) next() {
+	select {
+	case r.block = <-r.free:
+		r.block.data, r.block.items = r.block.data[:0], r.block.items[:0]
+	default:
+		r.block = &walBlock{data: make([]byte, 0, walBlockBytes+walBlockBytes/4)}
+	}
+}
+
+// taken is called by the framer when it is through with a block.
+func (r *receiver) taken(b *walBlock) {
+	r.queued.Add(-int64(len(b.data)))
+	if cap(b.data) <= 4*walBlockBytes {
+		select {
+		case r.free <- b:
+		default: // there are enough
+		}
+	}
+	select {
+	case r.room <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// keepInTouch sends a status when progress is to be confirmed, the server
+// wants one, or a third of its patience has passed; once a second with a
+// request to answer. It gives up on a server that has gone silent.
+func (r *receiver) keepInTouch() error {
+	now := time.Now()
+	if limit := max(silence, 2*r.timeout); now.Sub(r.heard) > limit {
+		return &retryError{fmt.Errorf("receive changes: the server has said nothing for %s", limit)}
+	}
+	since := now.Sub(r.stated)
+	ask := now.Sub(r.asked) >= askEvery
+	switch {
+	case ask, r.reply, since >= r.timeout/3:
+	case since >= confirmEvery:
+		if lsn, _ := r.feed.confirmable(); lsn <= r.confirmed {
+			return nil
+		}
+	default:
+		return nil
+	}
+	return r.state(now, ask)
+}
+
+// state sends a status update. All three positions are set to what may be
+// forgotten, since a flush position of zero would be replaced by the write
+// position (DESIGN §3).
+func (r *receiver) state(now time.Time, ask bool) error {
+	lsn, _ := r.feed.confirmable()
+	lsn = max(lsn, r.confirmed)
+	if err := r.conn.Conn().SetWriteDeadline(now.Add(writeTimeout)); err != nil {
+		return fmt.Errorf("confirm %s: %w", lsn, err)
+	}
+	position := pglogrepl.LSN(lsn)
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), r.conn, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: position, WALFlushPosition: position, WALApplyPosition: position, ReplyRequested: ask,
+	})
+	if err != nil {
+		return fmt.Errorf("confirm %s: %w", lsn, err)
+	}
+	r.confirmed, r.stated, r.reply = lsn, now, false
+	if ask {
+		r.asked = now
+	}
+	r.source.status.update(func(s *Status) { s.DurableLSN = max(s.DurableLSN, lsn) })
+	return nil
+}
+
+// confirmable is the one place that decides what the server may be told to
+// forget, and why (I1): an end position of a whole transaction, or of an idle
+// stretch, exactly, and only if everything up to it is on disk.
+//
+// Nothing is confirmed before this connection has seen an acknowledgement,
+// even if the stream was found to hold more: what a killed process wrote last
+// may not have been synced, until the sync of the message behind it.
+func (f *outlet) confirmable() (lsn change.LSN, why string) {
+	lsn = change.LSN(f.acknowledged.Load())
+	if f.source.cfg.Log.Durable() {
+		return lsn, "the stream has synced it"
+	}
+	// An external stream's acknowledgement says nothing about its disk.
+	return min(lsn, f.source.cfg.Durable()), "the store has synced it"
+}
+
+// await waits for the framer to end, and keeps the server patient meanwhile.
+func (r *receiver) await(framed <-chan error) error {
+	again := time.NewTicker(pollEvery)
+	defer again.Stop()
+	var dead bool
+	for {
+		select {
+		case err := <-framed:
+			return err
+		case <-again.C:
+			if !dead {
+				dead = r.keepInTouch() != nil
+			}
+		}
+	}
+}
+
+// farewell sends the last confirmation and ends the replication in order. The
+// server may be gone; the next start would then confirm again.
+func (r *receiver) farewell() {
+	deadline := time.Now().Add(closeTimeout)
+	if r.state(time.Now(), false) != nil {
+		return
+	}
+	r.conn.Frontend().Send(&pgproto3.CopyDone{})
+	if r.conn.Frontend().Flush() != nil {
+		return
+	}
+	if r.conn.Conn().SetReadDeadline(deadline) != nil {
+		return
+	}
+	for {
+		// What still comes is not looked at; it is sent again at the next start.
+		msg, err := r.conn.ReceiveMessage(context.Background())
+		if err != nil {
+			return
+		}
+		switch msg.(type) {
+		case *pgproto3.ReadyForQuery, *pgproto3.ErrorResponse:
+			return
+		}
+	}
+}
+
+// watch checks the source again and again while it is streamed, and alarms
+// with what mends it. It returns an error only when the server is going down:
+// a sender that waits for our confirmation would keep it from that.
+func (s *Source) watch(ctx context.Context) error {
+	again := time.NewTicker(s.cfg.CheckEvery)
+	defer again.Stop()
+	for {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil
+		}
+		conn, err := connect(ctx, s.cfg.DatabaseURL)
+		if err != nil {
+			switch state := sqlState(err); {
+			case ctx.Err() != nil:
+				return nil
+			case state == stateCannotConnectNow:
+				return &retryError{err}
+			}
+			s.cfg.Logger.Warn("source could not be checked", "error", err)
+			continue
+		}
+		found, err := inspect(ctx, conn, s.cfg)
+		closeConn(conn.PgConn())
+		if err != nil {
+			if ctx.Err() == nil {
+				s.cfg.Logger.Warn("source could not be checked", "error", err)
+			}
+			continue
+		}
+		faults := found.Faults
+		if found.Publication == nil {
+			faults = append(faults, Fault{
+				Object: "publication " + s.cfg.Publication, Fatal: true,
+				Problem: "it does not exist any more", Mend: beginAnew,
+			})
+		}
+		s.report(faults)
+	}
+}

@@ -1,0 +1,383 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
+)
+
+// Defaults of Config.
+const (
+	// DefaultName is the name of publication and slot.
+	DefaultName = "dreamfeed"
+	// DefaultBackfillWorkers is the number of sessions that read a backfill.
+	DefaultBackfillWorkers = 2
+	// DefaultCheckEvery is how often the source is checked again while it is
+	// streamed.
+	DefaultCheckEvery = time.Minute
+)
+
+const (
+	// slotPatience is how long a start waits for a slot that is in use: the
+	// server may need a moment to notice that its last user has gone.
+	slotPatience = 5 * time.Second
+	slotAgain    = 200 * time.Millisecond
+	// stopGrace bounds how long a stop waits for the stream to take what was
+	// received.
+	stopGrace = 10 * time.Second
+	// reconnectFirst and reconnectMost bound the pause before a new connection.
+	reconnectFirst = 250 * time.Millisecond
+	reconnectMost  = 30 * time.Second
+)
+
+// Config says what a Source reads and where it writes.
+type Config struct {
+	// DatabaseURL is the source's address, as a URL or as key-value pairs.
+	// Required.
+	DatabaseURL string
+	// Publication and Slot are names; DefaultName when empty.
+	Publication string
+	Slot        string
+	// Definition names the tables and columns. Required.
+	Definition *definition.Definition
+	// Log is the stream written to; required by NewSource, not by Check.
+	Log *Log
+	// BackfillWorkers is DefaultBackfillWorkers when 0.
+	BackfillWorkers int
+	// MaxRowBytes is the largest row taken, DefaultMaxRowBytes when 0.
+	MaxRowBytes int
+	// AcceptClock lets versions follow a clock that has jumped forward.
+	AcceptClock bool
+	// Durable returns the position up to which the store has synced what it
+	// applied. It is required for a Log whose acknowledgements do not mean
+	// durable (Log.Durable), and not used otherwise. It must not block.
+	Durable func() change.LSN
+	// CheckEvery is how often the source is checked again while streaming,
+	// DefaultCheckEvery when 0.
+	CheckEvery time.Duration
+	// Clock is the publisher's wall clock, time.Now when nil.
+	Clock func() time.Time
+	// Logger is slog.Default() when nil.
+	Logger *slog.Logger
+	// Registerer takes the metrics; nil for none.
+	Registerer prometheus.Registerer
+}
+
+func (c Config) withDefaults() Config {
+	if c.Publication == "" {
+		c.Publication = DefaultName
+	}
+	if c.Slot == "" {
+		c.Slot = DefaultName
+	}
+	if c.BackfillWorkers == 0 {
+		c.BackfillWorkers = DefaultBackfillWorkers
+	}
+	if c.MaxRowBytes == 0 {
+		c.MaxRowBytes = DefaultMaxRowBytes
+	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = DefaultCheckEvery
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+// validSource checks what both Check and NewSource need.
+func (c *Config) validSource() error {
+	switch {
+	case c.DatabaseURL == "":
+		return errors.New("source: no database URL is given: set --database-url")
+	case c.Definition == nil || len(c.Definition.Tables) == 0:
+		return errors.New("source: the definition names no tables")
+	case !validSlotName(c.Slot):
+		return fmt.Errorf("source: %q cannot name a replication slot: use up to 63 of a-z, 0-9 and _", c.Slot)
+	}
+	return nil
+}
+
+// Source feeds the stream from PostgreSQL: it checks the source, makes
+// publication and slot, reads the tables once, and then follows the changes.
+type Source struct {
+	cfg    Config
+	status statusBoard
+}
+
+// NewSource makes a Source. It does no I/O; Run does.
+func NewSource(cfg Config) (*Source, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validSource(); err != nil {
+		return nil, err
+	}
+	switch {
+	case cfg.Log == nil:
+		return nil, errors.New("source: no log is given")
+	case cfg.BackfillWorkers < 0:
+		return nil, fmt.Errorf("source: %d backfill workers: give at least 1", cfg.BackfillWorkers)
+	}
+	s := &Source{cfg: cfg}
+	s.status.init()
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(&collector{source: s}); err != nil {
+			return nil, fmt.Errorf("source: register metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// Run feeds the stream until ctx ends, and then returns nil, after what was
+// received has been published and confirmed. Faults that may pass, such as a
+// lost connection, it answers by connecting again; the very first connection
+// must succeed, unless the server says itself that it is starting up. Errors:
+// *ConnectError, *FaultsError, *SlotHeldError, *SlotForeignError, *SlotGoneError,
+// *SlotLostError, *SlotAheadError, *SlotOrphanError, *OriginError, *BehindError,
+// *PublicationMissingError, *PublicationForeignError, *ClockError,
+// *ForeignTableError, *RowTooLargeError, *MessageError, and errors of the Log.
+func (s *Source) Run(ctx context.Context) error {
+	if !s.cfg.Log.Durable() && s.cfg.Durable == nil {
+		return errors.New("source: the stream is external, so that Config.Durable must tell what the store has synced")
+	}
+	defer s.status.state(Stopped)
+	s.status.state(Starting)
+	for pause := reconnectFirst; ; {
+		connected, streamed, err := s.attempt(ctx)
+		if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled) || passing(err)) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("source: the server ended the replication")
+			err = &retryError{err}
+		}
+		if !passing(err) || s.hopeless(err, connected) {
+			return err
+		}
+		if streamed {
+			pause = reconnectFirst
+		}
+		// Half to one and a half of the pause, so that many do not come at once.
+		wait := pause/2 + rand.N(pause)
+		pause = min(2*pause, reconnectMost)
+		s.status.reconnecting(err)
+		s.cfg.Logger.Warn("source connection lost", "error", err, "again_in", wait)
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+	}
+}
+
+// hopeless says whether an error that may pass is better told at once: when
+// there never was a connection, the address is more likely wrong than the
+// server away. A server that answers with an SQLSTATE is there.
+func (s *Source) hopeless(err error, connected bool) bool {
+	var connect *ConnectError
+	return errors.As(err, &connect) && !connected && !s.status.everConnected() && sqlState(err) == ""
+}
+
+// attempt is one connection from its start to its end. connected says that the
+// server let us in, streamed that changes could be followed.
+func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err error) {
+	admin, err := connect(ctx, s.cfg.DatabaseURL)
+	if err != nil {
+		return false, false, err
+	}
+	defer func() { closeConn(admin.PgConn()) }()
+	s.status.connected()
+
+	found, err := inspect(ctx, admin, s.cfg)
+	if err != nil {
+		return true, false, err
+	}
+	s.report(found.Faults)
+	if err := found.fatal(); err != nil {
+		return true, false, err
+	}
+	repl, err := connectReplication(ctx, s.cfg.DatabaseURL)
+	if err != nil {
+		return true, false, err
+	}
+	defer func() { closeConn(repl) }()
+	sys, err := identify(ctx, repl)
+	if err != nil {
+		return true, false, err
+	}
+	last, sequence, ok, err := s.cfg.Log.Last(ctx)
+	if err != nil {
+		return true, false, &streamError{err}
+	}
+	slot, err := s.freeSlot(ctx, admin, found.Slot)
+	if err != nil {
+		return true, false, err
+	}
+	plan, err := decide(last, ok, sys, slot, s.cfg.Slot, found.Publication != nil, s.cfg.Publication)
+	if err != nil {
+		return true, false, err
+	}
+	changed, err := ensurePublication(ctx, admin, s.cfg.Publication, found.Publication, found.Tables)
+	if err != nil {
+		return true, false, err
+	}
+	if changed != "" {
+		s.report(nil) // what is left of the faults has just been mended
+		s.cfg.Logger.Info("publication "+changed, "publication", s.cfg.Publication, "tables", len(found.Tables))
+	}
+	var now time.Time
+	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
+		return true, false, fmt.Errorf("read the source's clock: %w", err)
+	}
+	f, err := s.openOutlet(sys.Origin, last, sequence, newVersioner(s.cfg.Clock, now, s.cfg.AcceptClock))
+	if err != nil {
+		return true, false, err
+	}
+	defer f.close()
+
+	if plan != startResume {
+		if err := s.begin(ctx, f, admin, slot, plan, now); err != nil {
+			return true, false, err
+		}
+		s.status.state(Backfilling)
+		if err := s.backfill(ctx, f, admin, repl); err != nil {
+			return true, false, err
+		}
+		// The session that made the slot has done its work; a fresh one streams.
+		closeConn(repl)
+		if repl, err = connectReplication(ctx, s.cfg.DatabaseURL); err != nil {
+			return true, false, err
+		}
+	}
+	s.status.state(Streaming)
+	return true, true, s.stream(ctx, f, admin, repl)
+}
+
+// freeSlot waits up to slotPatience for a slot that is in use, and returns its
+// state.
+func (s *Source) freeSlot(ctx context.Context, admin queryer, slot *slotState) (*slotState, error) {
+	if slot == nil || !slot.Active {
+		return slot, nil
+	}
+	patience := time.NewTimer(slotPatience)
+	defer patience.Stop()
+	again := time.NewTicker(slotAgain)
+	defer again.Stop()
+	for slot != nil && slot.Active {
+		select {
+		case <-again.C:
+		case <-patience.C:
+			return slot, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		var err error
+		if slot, err = readSlot(ctx, admin, s.cfg.Slot); err != nil {
+			return nil, err
+		}
+	}
+	return slot, nil
+}
+
+// report logs the faults that were not there before, and shows them in Status.
+func (s *Source) report(faults []Fault) {
+	for _, f := range s.status.newFaults(faults) {
+		s.cfg.Logger.Error("source fault", "object", f.Object, "problem", f.Problem, "mend", f.Mend, "fatal", f.Fatal)
+	}
+}
+
+// barrierPrefix is the prefix of our logical messages.
+const barrierPrefix = "dreamfeed"
+
+// Barrier writes a transactional logical message into the source's log and
+// returns its position: once the position that the store has applied is at or
+// above it, everything that had been committed before the call is applied.
+//
+// The position returned is the end of the message's record. Any transaction
+// committed before the call has its commit record before that, so it comes
+// earlier in the stream than whatever first reaches the position: our own
+// transaction, whose commit record lies after it, another one that committed
+// in between, or a tick.
+func (s *Source) Barrier(ctx context.Context) (change.LSN, error) {
+	conn, err := connect(ctx, s.cfg.DatabaseURL)
+	if err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	defer closeConn(conn.PgConn())
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	// After a commit this does nothing.
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	// The sender reads only what is flushed; a role may have switched waiting for
+	// that off.
+	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = local"); err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	var text string
+	if err := tx.QueryRow(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, $1, 'barrier'::text)::text", barrierPrefix).Scan(&text); err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	lsn, err := change.ParseLSN(text)
+	if err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return 0, fmt.Errorf("barrier: %w", err)
+	}
+	return lsn, nil
+}
+
+// streamError marks an error of the stream: it is for the operator, whatever
+// it wraps, since the Log has tried again itself what can be.
+type streamError struct{ err error }
+
+func (e *streamError) Error() string { return e.err.Error() }
+func (e *streamError) Unwrap() error { return e.err }
+
+// slotFault turns what the server says of a slot or publication into our own
+// errors. begun says that replication had started.
+func (s *Source) slotFault(ctx context.Context, admin queryer, err error, begun bool, resume change.LSN) error {
+	var server *pgconn.PgError
+	if !errors.As(err, &server) {
+		return err
+	}
+	slot, readErr := readSlot(ctx, admin, s.cfg.Slot)
+	switch server.Code {
+	case stateObjectInUse:
+		held := &SlotHeldError{Slot: s.cfg.Slot}
+		if readErr == nil && slot != nil {
+			held.PID = slot.ActivePID
+		}
+		return held
+	case stateUndefinedObject:
+		if begun {
+			return &PublicationMissingError{Publication: s.cfg.Publication}
+		}
+		return &SlotGoneError{Slot: s.cfg.Slot, Resume: resume}
+	case stateNotInPrerequisite, stateUndefinedFile:
+		return &SlotLostError{Slot: s.cfg.Slot, Reason: server.Message}
+	}
+	if readErr == nil && slot != nil {
+		// A sender that held back too much log is ended by an administrator's
+		// signal (57P01), and its slot is lost.
+		if reason := slot.lost(); reason != "" {
+			return &SlotLostError{Slot: s.cfg.Slot, Reason: reason}
+		}
+	}
+	return err
+}
