@@ -35,7 +35,7 @@ build: ## Build bin/ingest and bin/snapshot, static and stamped with the version
 
 .PHONY: fmt
 fmt: ## Format all Go files.
-	$(TOOL) gofumpt -w $(GOFILES)
+	@$(TOOL) gofumpt -w $(GOFILES)
 
 .PHONY: fmt-check
 fmt-check: ## Fail if a Go file is not formatted.

@@ -169,12 +169,13 @@ type modelVersion struct {
 	known      int64
 	backfilled bool
 	deleted    bool
+	moved      bool // deleted because it moved
 	data       string
 }
 
 func (m modelVersion) String() string {
 	if m.deleted {
-		return fmt.Sprintf("%d.%d gone", m.version, m.ordinal)
+		return fmt.Sprintf("%d.%d gone, moved %t", m.version, m.ordinal, m.moved)
 	}
 	return fmt.Sprintf("%d.%d known %d backfilled %t: %s", m.version, m.ordinal, m.known, m.backfilled, m.data)
 }
@@ -276,7 +277,7 @@ func dumpEntity(t testing.TB, out map[string][]string, info *history.Info, kind 
 		var key string
 		var lines []string
 		for _, v := range r.Versions {
-			mv := modelVersion{version: v.Version, ordinal: v.Ordinal, known: v.Known, backfilled: v.Backfilled, deleted: v.Deleted}
+			mv := modelVersion{version: v.Version, ordinal: v.Ordinal, known: v.Known, backfilled: v.Backfilled, deleted: v.Deleted, moved: v.Moved}
 			if !v.Deleted {
 				cells, err := row.Decode(v.Data, nil)
 				if err != nil {

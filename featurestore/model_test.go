@@ -229,7 +229,9 @@ func (g *generator) update(m *model, table string, at change.Version, o uint32) 
 	}
 	delete(live, key)
 	if moved || placeOf(table, v) != old.place {
-		m.add(old.place, table, key, gone(at, o))
+		left := gone(at, o)
+		left.moved = true
+		m.add(old.place, table, key, left)
 	}
 	g.write(m, table, v, at, o, change.Live)
 	return r, true

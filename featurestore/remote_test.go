@@ -90,7 +90,7 @@ func TestRemoteViewEqualsLocalView(t *testing.T) {
 
 func sameEntity(a, b *history.Entity) bool { return cmp.Equal(a, b, equalBytes) }
 
-var equalBytes = cmp.Comparer(func(a, b []byte) bool { return bytes.Equal(a, b) })
+var equalBytes = cmp.Comparer(bytes.Equal)
 
 func TestRangesAreReadInParallel(t *testing.T) {
 	s, g := filled(t, 60)

@@ -162,7 +162,7 @@ func (w *writer) update(c *work) error {
 		w.next.count(c.table.ID, 1)
 	}
 	if had && (moved || !bytes.Equal(w.place, w.oldPlace)) {
-		if err := w.bury(c, w.oldKey, w.oldPlace, moved); err != nil {
+		if err := w.bury(c, w.oldKey, w.oldPlace, moved, flagDeleted|flagMoved); err != nil {
 			return err
 		}
 	}
@@ -298,11 +298,12 @@ func (w *writer) remove(c *work) error {
 		return nil
 	}
 	w.next.count(c.table.ID, -1)
-	return w.bury(c, w.oldKey, w.oldPlace, true)
+	return w.bury(c, w.oldKey, w.oldPlace, true, flagDeleted)
 }
 
 // bury writes a tombstone for a row, and for its locator if the key is gone too.
-func (w *writer) bury(c *work, key, place []byte, keyGone bool) error {
+// flags say whether the row moved.
+func (w *writer) bury(c *work, key, place []byte, keyGone bool, flags byte) error {
 	if keyGone {
 		if err := w.putLocator(c, key, nil, flagDeleted); err != nil {
 			return err
@@ -311,7 +312,7 @@ func (w *writer) bury(c *work, key, place []byte, keyGone bool) error {
 	w.rowPrefix = appendRowPrefix(w.rowPrefix[:0], place, c.table.ID, key)
 	n := len(w.rowPrefix)
 	w.rowPrefix = appendSuffix(w.rowPrefix, c.t.Version, c.r.Ordinal)
-	return w.put(w.rowPrefix, nil, flagDeleted, n)
+	return w.put(w.rowPrefix, nil, flags, n)
 }
 
 // locate writes the locator of a row.

@@ -161,7 +161,7 @@ func (c *scanner) version(item *badger.Item) error {
 	flags := item.UserMeta()
 	deleted := flags&flagDeleted != 0
 	c.truncations(v, o, deleted)
-	h := history.Version{Version: v, Ordinal: o, Known: int64(v), Backfilled: flags&flagBackfilled != 0, Deleted: deleted}
+	h := history.Version{Version: v, Ordinal: o, Known: int64(v), Backfilled: flags&flagBackfilled != 0, Deleted: deleted, Moved: flags&flagMoved != 0}
 	if !deleted {
 		value, err := c.value(item)
 		if err != nil {

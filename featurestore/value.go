@@ -13,6 +13,7 @@ const (
 	flagBackfilled = 1 << 1
 	flagKnown      = 1 << 2 // the value begins with uvarint(version − known)
 	flagPieces     = 1 << 3 // the value is uvarint(size) and the first piece
+	flagMoved      = 1 << 4 // deleted here, it lives on under another entity or key
 )
 
 // pieceBytes is the size of a piece of a value: larger values are split over

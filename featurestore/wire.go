@@ -144,6 +144,9 @@ func appendEntity(b []byte, e *history.Entity) []byte {
 			if v.Deleted {
 				flags |= flagDeleted
 			}
+			if v.Moved {
+				flags |= flagMoved
+			}
 			if v.Backfilled {
 				flags |= flagBackfilled
 			}
@@ -227,7 +230,7 @@ func decodeEntity(b []byte, e *history.Entity, versions []history.Version) ([]hi
 			if flags&flagKnown != 0 {
 				v.Known -= int64(r.uvarint())
 			}
-			v.Backfilled, v.Deleted = flags&flagBackfilled != 0, flags&flagDeleted != 0
+			v.Backfilled, v.Deleted, v.Moved = flags&flagBackfilled != 0, flags&flagDeleted != 0, flags&flagMoved != 0
 			if !v.Deleted {
 				v.Data = r.bytes()
 			}

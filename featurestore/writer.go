@@ -332,7 +332,7 @@ func readValue(it *badger.Iterator, dst []byte) ([]byte, error) {
 	start := len(dst)
 	var size uint64
 	err := item.Value(func(v []byte) error {
-		n := 0
+		var n int
 		if size, n = binary.Uvarint(v); n <= 0 {
 			return corrupt
 		}

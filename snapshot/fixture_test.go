@@ -130,19 +130,24 @@ func testDefinition() *definition.Definition {
 		Labels: definition.Labels{
 			Status: "status", Goal: "BORROWED", Sampled: "IGNORED",
 			Outcomes: []definition.Outcome{
-				{Name: "BORROWED", Score: 5, Statuses: []string{"BORROWED"}}, {Name: "REFUSED", Score: -1, Statuses: []string{"REFUSED"}},
-				{Name: "OPENED", Score: 1, Statuses: []string{"OPENED"}}, {Name: "IGNORED", Score: 0},
+				{Name: "BORROWED", Score: 5, Statuses: []string{"BORROWED"}},
+				{Name: "REFUSED", Score: -1, Statuses: []string{"REFUSED"}},
+				{Name: "OPENED", Score: 1, Statuses: []string{"OPENED"}},
+				{Name: "IGNORED", Score: 0},
 			},
 		},
 		Outliers: []string{"budget", "age"}, Deviations: 3,
 		Privacy: definition.Privacy{MinUsers: 10, Other: "OTHER", Groups: []string{"segment", "flag"}},
 		Metadata: []definition.Statistic{
 			{Name: "score_distribution", Of: "distribution", Column: "score"},
-			{Name: "borrow_rate", Of: "mean", Column: "goal"}, {Name: "avg_rating", Of: "mean", Column: "rating"},
+			{Name: "borrow_rate", Of: "mean", Column: "goal"},
+			{Name: "avg_rating", Of: "mean", Column: "rating"},
 		},
 		Charts: []definition.Chart{
-			{Title: "Scores", Kind: "bars", Column: "score"}, {Title: "Budget", Kind: "histogram", Column: "budget"},
-			{Title: "Segments", Kind: "bars", Column: "segment"}, {Title: "Borrowed", Kind: "rate", Column: "goal"},
+			{Title: "Scores", Kind: "bars", Column: "score"},
+			{Title: "Budget", Kind: "histogram", Column: "budget"},
+			{Title: "Segments", Kind: "bars", Column: "segment"},
+			{Title: "Borrowed", Kind: "rate", Column: "goal"},
 		},
 		Gates: definition.Gates{
 			Rate: [2]float64{0.05, 0.15}, ClassShare: 0.8, Inexact: 0.2, UserOverlap: 0.5, OutlierClass: 2,

@@ -43,7 +43,8 @@ func TestRareValues(t *testing.T) {
 			colSegment, map[string]int{"A": 4, "B": 3}, map[string]int{"OTHER": 7},
 		},
 		"rare elements go before rare lists, and lists stay distinct and sorted": {
-			colTypes, map[string]int{"A,B": 10, "B": 12, "X,Y": 5, "B,X": 5, "Y,Z": 5},
+			colTypes,
+			map[string]int{"A,B": 10, "B": 12, "X,Y": 5, "B,X": 5, "Y,Z": 5},
 			// Y has 10 users, X 10, Z 5: Z alone is too small, A (10 users) joins it.
 			// Lists then: B,OTHER 10; B 12; X,Y 5; B,X 5; OTHER,Y 5.
 			map[string]int{"B,OTHER": 10, "B": 12, "OTHER": 15},

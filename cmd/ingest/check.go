@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -26,7 +27,7 @@ func (n errFaults) Error() string {
 	return fmt.Sprintf("the source cannot be followed as it is: %d faults, each mended as shown", int(n))
 }
 
-func (c *checkCommand) Run(p *program) error {
+func (c *checkCommand) Run(p *program) (err error) {
 	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	def, err := p.common.LoadDefinition()
@@ -37,7 +38,7 @@ func (c *checkCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer func() { err = errors.Join(err, closeLog()) }()
 	faults, err := cdc.Check(ctx, c.config(def, logger))
 	if err != nil {
 		return err

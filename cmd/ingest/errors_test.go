@@ -97,7 +97,7 @@ func TestBadInputIsNamedWithItsRemedy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dataDir := filepath.Join(t.TempDir(), "data")
-			args := append(c.args, "--data-dir", dataDir, "--log-level", "error")
+			args := append(slices.Clone(c.args), "--data-dir", dataDir, "--log-level", "error")
 			if !slices.Contains(args, "--listen") {
 				args = append(args, "--listen", "127.0.0.1:0")
 			}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -52,7 +53,7 @@ func newServer(cfg serverConfig) (*server, error) {
 	token := hex.EncodeToString(secret)
 	s := &server{serverConfig: cfg, started: time.Now()}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, "ok") })
 	mux.HandleFunc("GET /readyz", s.ready)
 	mux.HandleFunc("GET /v1/status", s.status)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
@@ -111,8 +112,11 @@ func (s *server) lag() lag {
 	return l
 }
 
+// answer writes a line; a client that is gone needs no answer.
+func answer(w http.ResponseWriter, line string) { _, _ = io.WriteString(w, line+"\n") }
+
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
-	reason := ""
+	var reason string
 	state := s.Source.Status().State
 	switch l := s.lag(); {
 	case s.Store.Watermark().Birth == 0:
@@ -122,7 +126,7 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 	case l.Seconds > s.ReadyLag.Seconds():
 		reason = "the store lags by " + time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond).String()
 	default:
-		w.Write([]byte("ready\n"))
+		answer(w, "ready")
 		return
 	}
 	http.Error(w, reason, http.StatusServiceUnavailable)

@@ -17,7 +17,7 @@ type pseudonymCommand struct {
 	Pseudonyms string `name:"pseudonyms" default:"per-version" enum:"per-version,stable" placeholder:"per-version|stable" help:"How the version was built."`
 }
 
-func (c *pseudonymCommand) Run(p *program) error {
+func (c *pseudonymCommand) Run(p *program) (err error) {
 	def, err := p.common.LoadDefinition()
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func (c *pseudonymCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	defer closeLog()
+	defer func() { err = errors.Join(err, closeLog()) }()
 	column, err := c.column(def)
 	if err != nil {
 		return &cli.UsageError{Err: err}

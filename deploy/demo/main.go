@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if err := clear(s.dir); err != nil {
+	if err := prepare(s.dir); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer ingest.stop()
+	defer func() { _ = ingest.stop() }() // an orderly end stops it before
 	if err := ingest.waitReady(ctx); err != nil {
 		return err
 	}
@@ -116,9 +116,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// clear removes what an earlier demo left in dir. It refuses a directory that
+// prepare makes dir and removes what an earlier demo left in dir. It refuses a directory that
 // holds anything else.
-func clear(dir string) error {
+func prepare(dir string) error {
 	mark := filepath.Join(dir, ".dreamfeed-demo")
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		if _, err := os.Stat(mark); err != nil {

@@ -211,7 +211,8 @@ func (s *Server) start(ctx context.Context) error {
 	if len(filepath.Join(sockets, ".s.PGSQL.65535.lock")) > socketPathMax {
 		sockets = ""
 	}
-	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.Dir,
+	// The server outlives the context of Start: Stop and Kill end it.
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.Dir, //nolint:noctx // see above
 		"-p", strconv.Itoa(s.Port), "-c", "unix_socket_directories="+sockets)
 	cmd.Dir, cmd.Env = s.Dir, environment()
 	cmd.Stdout, cmd.Stderr = logFile, logFile
@@ -270,8 +271,10 @@ func (s *Server) ask(ctx context.Context) error {
 
 // URL returns the address of a database of the server.
 func (s *Server) URL(db string) string {
-	u := url.URL{Scheme: "postgres", User: url.User("postgres"), Host: "127.0.0.1:" + strconv.Itoa(s.Port),
-		Path: "/" + db, RawQuery: "sslmode=disable"}
+	u := url.URL{
+		Scheme: "postgres", User: url.User("postgres"), Host: "127.0.0.1:" + strconv.Itoa(s.Port),
+		Path: "/" + db, RawQuery: "sslmode=disable",
+	}
 	return u.String()
 }
 

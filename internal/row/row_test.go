@@ -107,9 +107,18 @@ func sampleRow() []row.Cell {
 		oid  uint32
 		text string
 	}{
-		{oidText, "hello"}, {oidText, ""}, {oidInt8, "-42"}, {oidFloat8, "0.25"}, {oidTimestamp, "2024-02-29 12:34:56.789"},
-		{oidTimestampTZ, "2024-02-29 12:34:56+00"}, {oidDate, "2024-02-29"}, {oidBool, "t"}, {oidBool, "f"},
-		{oidUUID, "3f2b8c1e-9a4d-4f6b-8e21-0c5d7a9b1e3f"}, {oidNumeric, "-1234.50"}, {oidTimestamp, "infinity"},
+		{oidText, "hello"},
+		{oidText, ""},
+		{oidInt8, "-42"},
+		{oidFloat8, "0.25"},
+		{oidTimestamp, "2024-02-29 12:34:56.789"},
+		{oidTimestampTZ, "2024-02-29 12:34:56+00"},
+		{oidDate, "2024-02-29"},
+		{oidBool, "t"},
+		{oidBool, "f"},
+		{oidUUID, "3f2b8c1e-9a4d-4f6b-8e21-0c5d7a9b1e3f"},
+		{oidNumeric, "-1234.50"},
+		{oidTimestamp, "infinity"},
 	} {
 		cells = append(cells, row.Parse(v.oid, []byte(v.text)))
 	}
@@ -126,7 +135,7 @@ func TestRowsComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b []byte) bool { return bytes.Equal(a, b) })); diff != "" {
+	if diff := cmp.Diff(want, got, cmp.Comparer(bytes.Equal)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 	t.Run("a longer list of cells is filled up as not captured", func(t *testing.T) {
@@ -238,8 +247,12 @@ func BenchmarkParse(b *testing.B) {
 		oid  uint32
 		text string
 	}{
-		{"int", oidInt4, "12345"}, {"float8", oidFloat8, "0.123456789012345"}, {"timestamp", oidTimestamp, "2024-02-29 12:34:56.789"},
-		{"numeric", oidNumeric, "1234.50"}, {"uuid", oidText, "3f2b8c1e-9a4d-4f6b-8e21-0c5d7a9b1e3f"}, {"text", oidText, "GENERATED"},
+		{"int", oidInt4, "12345"},
+		{"float8", oidFloat8, "0.123456789012345"},
+		{"timestamp", oidTimestamp, "2024-02-29 12:34:56.789"},
+		{"numeric", oidNumeric, "1234.50"},
+		{"uuid", oidText, "3f2b8c1e-9a4d-4f6b-8e21-0c5d7a9b1e3f"},
+		{"text", oidText, "GENERATED"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			text := []byte(c.text)

@@ -281,8 +281,10 @@ func (h *history) addFavorites(d *draw, userID string, joined time.Time) {
 // addSlate adds the recommendations that one request made, with their fates.
 func (h *history) addSlate(d *draw, userID string, vectorID any, at time.Time) {
 	for range d.between(5, 20) {
-		rec := recommendation{id: d.uuid(), userID: userID, vectorID: vectorID, item: h.itemFor(d), noItemID: d.dirty(),
-			created: at, expires: at.Add(expiry)}
+		rec := recommendation{
+			id: d.uuid(), userID: userID, vectorID: vectorID, item: h.itemFor(d), noItemID: d.dirty(),
+			created: at, expires: at.Add(expiry),
+		}
 		d.fate(&rec, h.cfg.Now)
 		h.add(recommendations, d.recommendationRow(rec))
 		if !rec.booked.IsZero() && d.chance(0.7) {

@@ -12,8 +12,10 @@ type item struct {
 }
 
 func (d *draw) item(number int) item {
-	it := item{id: d.cuid(), destinationID: fmt.Sprintf("dest-%04d-%04x", number, d.IntN(1<<16)),
-		destinationType: pick(d, itemTypes)}
+	it := item{
+		id: d.cuid(), destinationID: fmt.Sprintf("dest-%04d-%04x", number, d.IntN(1<<16)),
+		destinationType: pick(d, itemTypes),
+	}
 	it.name = pick(d, placeHeads) + pick(d, placeTails)
 	return it
 }
@@ -27,9 +29,11 @@ func (d *draw) itemRow(it item, bookingCount, searchCount int, created, updated 
 	coordinates := fmt.Sprintf(`{"lat": %.4f, "lng": %.4f}`, d.Float64()*140-70, d.Float64()*360-180)
 	seasons := fmt.Sprintf(`{"high": [%d, %d], "low": [%d]}`, d.between(5, 7), d.between(8, 9), d.between(1, 3))
 	popularity := d.measure(popularityOf(bookingCount))
-	return row{it.id, it.destinationID, it.destinationType, it.name, country, d.maybe(0.9, coordinates),
+	return row{
+		it.id, it.destinationID, it.destinationType, it.name, country, d.maybe(0.9, coordinates),
 		d.vectorJSON(d.vector()), d.between(1, 4), popularity, bookingCount, searchCount, d.maybe(0.5, seasons),
-		created, updated, d.maybe(0.8, updated)}
+		created, updated, d.maybe(0.8, updated),
+	}
 }
 
 // popularityOf is between 0 and 100, and what the booking of an item makes it
@@ -56,10 +60,12 @@ func (d *draw) userRow(id string, onboarded bool, now, created, updated time.Tim
 	if onboarded {
 		onboardedAt = created.Add(d.within(time.Hour))
 	}
-	return row{id, tail + "@" + secretMark + ".example", "$2b$10$" + secretMark + d.cuid(),
+	return row{
+		id, tail + "@" + secretMark + ".example", "$2b$10$" + secretMark + d.cuid(),
 		secretMark + "-" + tail, first + " " + secretMark, last + " " + secretMark,
 		d.maybe(0.6, fmt.Sprintf("%s%06d", secretPhone, d.IntN(1e6))), d.dateOfBirth(now), d.nationality(),
-		category, d.chance(0.8), role, onboarded, onboardedAt, d.chance(0.02), created, updated}
+		category, d.chance(0.8), role, onboarded, onboardedAt, d.chance(0.02), created, updated,
+	}
 }
 
 func (d *draw) vectorRow(id, userID string, v [8]float64, version int, created, updated, used time.Time) row {
@@ -70,9 +76,11 @@ func (d *draw) vectorRow(id, userID string, v [8]float64, version int, created, 
 	segment := pick(d, segments)
 	confidence := d.Float64()
 	all := fmt.Sprintf(`[{"name": %q, "confidence": %.3f}]`, segment, confidence)
-	return row{id, userID, d.vectorJSON(v), version, source, d.maybe(0.92, d.words(segment)),
+	return row{
+		id, userID, d.vectorJSON(v), version, source, d.maybe(0.92, d.words(segment)),
 		d.maybe(0.92, d.measure(confidence)), d.maybe(0.8, all), d.IntN(200), d.maybe(0.9, used),
-		d.maybe(0.7, updated), created, updated}
+		d.maybe(0.7, updated), created, updated,
+	}
 }
 
 func (d *draw) profileRow(id, userID string, created, updated time.Time) row {
@@ -90,18 +98,24 @@ func (d *draw) profileRow(id, userID string, created, updated time.Time) row {
 	if children {
 		ages = some(d, []string{"0-2", "3-6", "7-12", "13-17"}, 1, 3)
 	}
-	return row{id, userID, completed, step, types, d.budgetJSON(true), d.maybe(0.85, pick(d, flexibilities)),
+	return row{
+		id, userID, completed, step, types, d.budgetJSON(true), d.maybe(0.85, pick(d, flexibilities)),
 		d.maybe(0.85, pick(d, activities)), d.maybe(0.85, pick(d, accommodations)), children, ages,
 		d.maybe(0.8, some(d, climates, 0, 3)), d.maybe(0.7, pick(d, risks)), some(d, groups, 1, 2),
-		d.maybe(0.4, some(d, airlines, 1, 3)), some(d, diets, 0, 1), []string{}, some(d, languages, 1, 3),
+		d.maybe(0.4, some(d, airlines, 1, 3)), some(d, diets, 0, 1),
+		[]string{},
+		some(d, languages, 1, 3),
 		d.maybe(0.3, fmt.Sprintf(`{"program": "miles", "tier": %d}`, d.between(1, 4))), d.maybe(0.5, d.chance(0.4)),
 		d.maybe(0.6, d.between(2, 21)), fmt.Sprintf(`{"name": "%s", "phone": "%s000000"}`, secretMark, secretPhone),
-		d.maybe(0.2, "allergic to "+secretMark), created, updated}
+		d.maybe(0.2, "allergic to "+secretMark), created, updated,
+	}
 }
 
 func (d *draw) preferencesRow(id, userID string) row {
-	return row{id, userID, d.budgetJSON(false), d.maybe(0.8, d.words(pick(d, cabins))), d.maybe(0.7, pick(d, airports)),
-		"EUR", pick(d, languages), d.chance(0.4)}
+	return row{
+		id, userID, d.budgetJSON(false), d.maybe(0.8, d.words(pick(d, cabins))), d.maybe(0.7, pick(d, airports)),
+		"EUR", pick(d, languages), d.chance(0.4),
+	}
 }
 
 // recommendation is one with what happened to it so far.
@@ -125,8 +139,13 @@ func (d *draw) recommendationRow(rec recommendation) row {
 	for _, step := range []struct {
 		at     time.Time
 		status string
-	}{{rec.viewed, "VIEWED"}, {rec.clicked, "CLICKED"}, {rec.booked, "BOOKED"}, {rec.rejected, "REJECTED"},
-		{rec.expired, "EXPIRED"}} {
+	}{
+		{rec.viewed, "VIEWED"},
+		{rec.clicked, "CLICKED"},
+		{rec.booked, "BOOKED"},
+		{rec.rejected, "REJECTED"},
+		{rec.expired, "EXPIRED"},
+	} {
 		if !step.at.IsZero() {
 			status = step.status
 			if step.at.After(updated) {
@@ -140,10 +159,12 @@ func (d *draw) recommendationRow(rec recommendation) row {
 	}
 	confidence := d.maybe(0.9, d.measure(d.Float64()))
 	reasons := fmt.Sprintf(`["segment", %q]`, pick(d, climates))
-	return row{rec.id, rec.userID, rec.vectorID, itemID, rec.item.destinationID, rec.item.name,
+	return row{
+		rec.id, rec.userID, rec.vectorID, itemID, rec.item.destinationID, rec.item.name,
 		rec.item.destinationType, 0.2 + 0.8*d.Float64(), confidence, d.maybe(0.8, reasons), d.words(pick(d, contexts)),
 		d.maybe(0.3, `{"page": 1}`), status, orNull(rec.viewed), orNull(rec.clicked), orNull(rec.booked),
-		orNull(rec.rejected), rec.rating, rec.expires, status != "EXPIRED" && status != "REJECTED", rec.created, updated}
+		orNull(rec.rejected), rec.rating, rec.expires, status != "EXPIRED" && status != "REJECTED", rec.created, updated,
+	}
 }
 
 func orNull(t time.Time) any {
@@ -159,9 +180,11 @@ func (d *draw) searchRow(id string, userID any, at time.Time) row {
 	if d.dirty() {
 		departure = departure.AddDate(0, -d.between(8, 24), 0)
 	}
-	return row{id, userID, "session-" + d.cuid(), d.words(pick(d, airports)), pick(d, airports), departure,
+	return row{
+		id, userID, "session-" + d.cuid(), d.words(pick(d, airports)), pick(d, airports), departure,
 		d.maybe(0.7, departure.AddDate(0, 0, d.between(1, 21))), d.passengersJSON(),
-		d.maybe(0.85, d.words(pick(d, cabins))), at, d.maybe(0.9, d.IntN(300))}
+		d.maybe(0.85, d.words(pick(d, cabins))), at, d.maybe(0.9, d.IntN(300)),
+	}
 }
 
 // bookingRow is a booking; confirmed is nil until it is paid.
@@ -171,9 +194,11 @@ func (d *draw) bookingRow(id, userID, status string, confirmed any, created, upd
 		currency = pick(d, currencies)
 	}
 	data := fmt.Sprintf(`{"travellers": %d, "refundable": %t}`, d.between(1, 4), d.chance(0.5))
-	return row{id, userID, pick(d, bookingTypes), "REF-" + strings.ToUpper(strings.ReplaceAll(id, "-", ""))[:16],
+	return row{
+		id, userID, pick(d, bookingTypes), "REF-" + strings.ToUpper(strings.ReplaceAll(id, "-", ""))[:16],
 		status, cents(d.between(4_000, 400_000)), currency, data, confirmed,
-		d.maybe(0.8, "pi_"+secretMark+"_"+d.cuid()), created, updated}
+		d.maybe(0.8, "pi_"+secretMark+"_"+d.cuid()), created, updated,
+	}
 }
 
 func (d *draw) favoriteRow(id, userID, kind, entity string, at time.Time) row {
@@ -181,11 +206,15 @@ func (d *draw) favoriteRow(id, userID, kind, entity string, at time.Time) row {
 }
 
 func (d *draw) consentRow(id, userID string, at time.Time) row {
-	return row{id, userID, d.chance(0.6), d.chance(0.4), true, d.chance(0.6), at,
-		d.maybe(0.9, fmt.Sprintf("%s%d", secretAddress, d.IntN(256)))}
+	return row{
+		id, userID, d.chance(0.6), d.chance(0.4), true, d.chance(0.6), at,
+		d.maybe(0.9, fmt.Sprintf("%s%d", secretAddress, d.IntN(256))),
+	}
 }
 
 func (d *draw) gdprRow(id, userID, kind, status string, requested time.Time, processed, completed any) row {
-	return row{id, userID, kind, status, d.maybe(0.5, "because "+secretMark), d.maybe(0.2, "seen, "+secretMark),
-		requested, processed, completed}
+	return row{
+		id, userID, kind, status, d.maybe(0.5, "because "+secretMark), d.maybe(0.2, "seen, "+secretMark),
+		requested, processed, completed,
+	}
 }

@@ -119,7 +119,7 @@ func Run(ctx context.Context, url string, traffic Traffic) (Report, error) {
 			for done := 0; done != quota; done++ {
 				// Wait also refuses when the duration would end before its turn.
 				if limiter.Wait(untilGroup) != nil || groupCtx.Err() != nil {
-					return nil
+					return nil //nolint:nilerr // the end of the time is how it ends
 				}
 				if err := a.step(groupCtx); err != nil {
 					cancel()
@@ -201,8 +201,10 @@ func newActor(ctx context.Context, url string, traffic Traffic, number int) (*ac
 	if err != nil {
 		return nil, err
 	}
-	a := &actor{draw: newDraw(traffic.Seed, "traffic", number, traffic.Dirt), conn: conn, clock: traffic.Now,
-		report: Report{Steps: map[string]int{}}}
+	a := &actor{
+		draw: newDraw(traffic.Seed, "traffic", number, traffic.Dirt), conn: conn, clock: traffic.Now,
+		report: Report{Steps: map[string]int{}},
+	}
 	for i, t := range tables {
 		a.sql[i] = t.insertSQL()
 	}

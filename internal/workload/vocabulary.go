@@ -4,8 +4,10 @@ package workload
 
 var (
 	// countries are nationalities in ISO 3166 alpha-2, commoner ones repeated.
-	countries = []string{"FR", "FR", "FR", "DE", "DE", "ES", "IT", "GB", "UK", "US", "US", "CA", "MX", "BR", "AR",
-		"MA", "SN", "ZA", "AU", "NZ", "AE", "SA", "JP", "CN", "IN", "TW", "XK", "PL", "SE"}
+	countries = []string{
+		"FR", "FR", "FR", "DE", "DE", "ES", "IT", "GB", "UK", "US", "US", "CA", "MX", "BR", "AR",
+		"MA", "SN", "ZA", "AU", "NZ", "AE", "SA", "JP", "CN", "IN", "TW", "XK", "PL", "SE",
+	}
 	dirtyCountries = []string{"ZZ", "QQ", "fr", " DE ", "gb", "uk ", "", "France", "X", "1"}
 
 	itemCountries      = []string{"France", "Italy", "Spain", "Japan", "Morocco", "Greece", "Portugal", "Thailand", "Peru", "Kenya", "Iceland", "Vietnam"}
@@ -15,10 +17,14 @@ var (
 	placeTails = []string{"mar", "ville", "polis", "burg", "dal", "nia", "haven", "mont", "ria", "stad", "wick", "port"}
 	itemTypes  = []string{"CITY", "CITY", "CITY", "BEACH", "MOUNTAIN", "REGION", "COUNTRYSIDE"}
 
-	segments = []string{"BUDGET_BACKPACKER", "FAMILY_EXPLORER", "LUXURY_TRAVELER", "ADVENTURE_SEEKER",
-		"BUSINESS_TRAVELER", "CULTURE_ENTHUSIAST", "ROMANTIC_COUPLE", "WELLNESS_SEEKER"}
-	travelTypes = []string{"ADVENTURE", "CULTURAL", "RELAXATION", "BUSINESS", "FAMILY", "ROMANTIC", "WELLNESS",
-		"EDUCATIONAL", "CULINARY", "SHOPPING", "NIGHTLIFE", "NATURE", "URBAN", "BEACH", "MOUNTAIN", "HISTORICAL"}
+	segments = []string{
+		"BUDGET_BACKPACKER", "FAMILY_EXPLORER", "LUXURY_TRAVELER", "ADVENTURE_SEEKER",
+		"BUSINESS_TRAVELER", "CULTURE_ENTHUSIAST", "ROMANTIC_COUPLE", "WELLNESS_SEEKER",
+	}
+	travelTypes = []string{
+		"ADVENTURE", "CULTURAL", "RELAXATION", "BUSINESS", "FAMILY", "ROMANTIC", "WELLNESS",
+		"EDUCATIONAL", "CULINARY", "SHOPPING", "NIGHTLIFE", "NATURE", "URBAN", "BEACH", "MOUNTAIN", "HISTORICAL",
+	}
 	flexibilities  = []string{"STRICT", "FLEXIBLE", "VERY_FLEXIBLE"}
 	activities     = []string{"LOW", "MODERATE", "HIGH", "VERY_HIGH"}
 	accommodations = []string{"BASIC", "STANDARD", "STANDARD", "PREMIUM", "LUXURY"}

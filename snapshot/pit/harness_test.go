@@ -139,6 +139,7 @@ func (v *view) Info() history.Info { return v.info }
 func (v *view) Ranges(context.Context, string, int) ([]history.Range, error) {
 	return []history.Range{{}}, nil
 }
+
 func (v *view) Scan(_ context.Context, kind string, _ history.Range, fn func(*history.Entity) error) error {
 	for _, e := range v.entities[kind] {
 		if err := fn(e); err != nil {
@@ -147,6 +148,7 @@ func (v *view) Scan(_ context.Context, kind string, _ history.Range, fn func(*hi
 	}
 	return nil
 }
+
 func (v *view) Entity(_ context.Context, kind, id string) (*history.Entity, error) {
 	for _, e := range v.entities[kind] {
 		if e.ID == id {

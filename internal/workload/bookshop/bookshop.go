@@ -105,8 +105,10 @@ func Populate(ctx context.Context, conn *pgx.Conn, seed int64, now time.Time) er
 			rows["visits"] = append(rows["visits"], m.visit(m.readers, past()))
 		}
 	}
-	columns := map[string][]string{"readers": {"id", "name", "born", "city"}, "titles": {"isbn", "pages", "genre"},
-		"offers": {"id", "reader", "isbn", "shown_at", "opened_at", "taken_at", "relevance"}, "visits": {"id", "reader", "at"}}
+	columns := map[string][]string{
+		"readers": {"id", "name", "born", "city"}, "titles": {"isbn", "pages", "genre"},
+		"offers": {"id", "reader", "isbn", "shown_at", "opened_at", "taken_at", "relevance"}, "visits": {"id", "reader", "at"},
+	}
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		for _, table := range Tables() {
 			if _, err := tx.CopyFrom(ctx, pgx.Identifier{table}, columns[table], pgx.CopyFromRows(rows[table])); err != nil {
