@@ -32,6 +32,7 @@
 //	locator   20 | table u16 | key | ^version u64 | ^ordinal u32        → kind u8 | entity
 //	truncate  30 | table u16 | ^version u64 | ^ordinal u32
 //	void      40 | version u64
+//	sample    50 | ^version u64                                      → end LSN u64
 //
 // docs/FORMAT.md has the boxes; testdata/keys.golden pins the bytes.
 package featurestore

@@ -16,6 +16,7 @@ const (
 	prefixLocator  = 0x20
 	prefixTruncate = 0x30
 	prefixVoid     = 0x40
+	prefixSample   = 0x50
 )
 
 // The tag of an encoded id. An id is encoded by its text alone, whatever the

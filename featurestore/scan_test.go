@@ -184,3 +184,34 @@ func TestFormatsOfTheFutureAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// A dataset's metadata names the position, so it must not move (I7).
+func TestViewNamesTheSamePositionHoweverMuchCameSince(t *testing.T) {
+	s := people(t, 1) // versions 1000, 1001 and 1002, within one second
+	at := func(asOf change.Version) change.LSN {
+		t.Helper()
+		v, err := s.View(asOf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Info().LSN
+	}
+	if got := at(1002); got != 1000 {
+		t.Errorf("as of 1002: %s, want the sample at 1000", got)
+	}
+	last, sequence := change.Version(1002), uint64(3)
+	for _, v := range []change.Version{2_500_000, 2_600_000, 4_000_000} {
+		sequence++
+		b := &change.Batch{Incarnation: 1, Sequence: sequence, Header: change.Header{Epoch: 1, Previous: last, First: v, Last: v}}
+		b.Entries = []change.Entry{{Transaction: &change.Transaction{Kind: change.Live, Version: v, EndLSN: change.LSN(v), Last: true}}}
+		if err := s.Apply(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		last = v
+	}
+	for asOf, want := range map[change.Version]change.LSN{1002: 1000, 2_500_000: 2_500_000, 2_600_000: 2_500_000, 4_000_000: 4_000_000} {
+		if got := at(asOf); got != want {
+			t.Errorf("as of %d: %s, want %s", asOf, got, want)
+		}
+	}
+}

@@ -50,12 +50,15 @@ func (s *Store) View(asOf change.Version) (*View, error) {
 	v := &View{
 		s: s, asOf: asOf, voids: p.voids, reopenBytes: reopenBytes,
 		info: history.Info{
-			AsOf: asOf, Applied: st.Version, LSN: st.EndLSN, Birth: st.Birth, Floor: st.Birth,
+			AsOf: asOf, Applied: st.Version, Birth: st.Birth, Floor: st.Birth,
 			Epoch: st.Epoch, Origin: st.Origin, Definition: s.catalog.Definition, Tables: s.catalog.tables(),
 		},
 	}
 	txn := s.db.NewTransaction(false)
 	defer txn.Discard()
+	if v.info.LSN, err = sampledLSN(txn, asOf); err != nil {
+		return nil, err
+	}
 	if v.marks, err = readMarks(txn, v.voids); err != nil {
 		return nil, err
 	}

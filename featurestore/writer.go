@@ -36,6 +36,7 @@ type writer struct {
 
 	relations map[*change.Relation]*mapping
 	places    placeCache
+	samples   sampler
 
 	// Buffers that are reused from row to row.
 	key, oldKey, rowPrefix, value, place, oldPlace []byte
@@ -65,6 +66,7 @@ func (s *Store) newWriter(send func(*group)) (*writer, error) {
 		txn:       s.db.NewTransaction(false),
 		relations: map[*change.Relation]*mapping{},
 		places:    newPlaceCache(),
+		samples:   sampler{version: p.state.Version, transactions: p.state.Counters.Transactions},
 	}
 	marks, err := readMarks(w.txn, w.voids)
 	if err != nil {
@@ -190,6 +192,9 @@ func (w *writer) flush() error {
 	g := w.current
 	if len(g.entries) == 0 && !g.durable {
 		return nil
+	}
+	if w.samples.due(&w.state) {
+		g.add(sampleKey(w.state.Version), binary.BigEndian.AppendUint64(nil, uint64(w.state.EndLSN)), 0, 0)
 	}
 	if err := w.land(); err != nil {
 		return err

@@ -67,7 +67,7 @@ func (b *build) report(d *decisions, e *exported, gates []Gate) *report.Data {
 		Identity: report.Identity{
 			Dataset: b.Definition.Name, Doc: b.Definition.Doc, Version: b.Version, DefinitionHash: b.Definition.Hash,
 			LogicalDigest: e.digest(), AsOf: micros(b.to), WindowFrom: micros(b.from), WindowTo: micros(b.to),
-			Watermark: info.Applied.Time(), LSN: info.LSN.String(), Seed: b.Seed, Settings: b.settings(),
+			Watermark: info.AsOf.Time(), LSN: info.LSN.String(), Seed: b.Seed, Settings: b.settings(),
 			Program: programName + " " + b.Program, TrainRows: e.train.rows, TestRows: e.test.rows,
 			TrainUsers: e.stats.split[inTrain].users, TestUsers: e.stats.split[inTest].users, ColumnCount: len(b.plan.columns),
 		},

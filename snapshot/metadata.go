@@ -142,7 +142,7 @@ func (b *build) metadata(d *decisions, e *exported, r *report.Data, now time.Tim
 		Version: b.Version, CreatedAt: moment(now), SchemaVersion: schemaVersion, Format: "parquet", Compression: "snappy",
 		Labels: b.labelFigures(e, inTrain), LabelsTest: b.labelFigures(e, inTest),
 		Name: b.Definition.Name, AsOf: moment(micros(b.to)), WindowFrom: moment(micros(b.from)), WindowTo: moment(micros(b.to)),
-		Watermark:  watermark{Version: info.Applied.String(), LSN: info.LSN.String()},
+		Watermark:  watermark{Version: info.AsOf.String(), LSN: info.LSN.String()},
 		Definition: b.Definition.Hash, Program: programID{programName, b.Program},
 		Settings: settings{
 			WindowDays: b.windowDays(), NegativeRatio: b.NegativeRatio, TestSize: b.TestSize, Seed: b.Seed,

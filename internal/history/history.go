@@ -76,10 +76,12 @@ func (t *Table) Slot(column string) int {
 type Info struct {
 	// AsOf is the moment of the view: it holds the versions at or before it.
 	AsOf change.Version `json:"as_of"`
-	// Applied is the newest version applied when the view was taken, LSN the
-	// end LSN that belongs to it.
+	// Applied is the newest version that was applied when the view was taken.
 	Applied change.Version `json:"applied"`
-	LSN     change.LSN     `json:"lsn"`
+	// LSN is a position of the source at or shortly before AsOf (within a second
+	// of transactions): all that committed up to it is in the view. It depends on
+	// AsOf alone.
+	LSN change.LSN `json:"lsn"`
 	// Birth is the version of the first backfill: nothing is known before it.
 	Birth change.Version `json:"birth"`
 	// Floor is the retention floor: history is whole at and after it. It equals

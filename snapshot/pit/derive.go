@@ -184,6 +184,9 @@ func (c *compiler) lookup(l *definition.Lookup) (derive, error) {
 		if l.Upper {
 			text = strings.ToUpper(text)
 		}
+		if text == "" { // as good as absent: it is not a text that no label lists
+			return Value{}
+		}
 		return label(text)
 	}
 	if of.source == fromDerived {
