@@ -93,10 +93,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := traffic(ctx, url, s); err != nil {
 		return err
 	}
-	if err := ingest.waitReady(ctx); err != nil {
-		return err
-	}
-	status, err := ingest.status(ctx)
+	status, err := ingest.waitIdle(ctx)
 	if err != nil {
 		return err
 	}
@@ -227,6 +224,26 @@ func (d *daemon) waitReady(ctx context.Context) error {
 			return ctx.Err()
 		case <-d.done:
 			return fmt.Errorf("ingest ended early: %w; its log is %s", d.err, d.log)
+		case <-tick.C:
+		}
+	}
+}
+
+// waitIdle waits until everything that the database has written is applied.
+func (d *daemon) waitIdle(ctx context.Context) (status, error) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := d.waitReady(ctx); err != nil {
+			return status{}, err
+		}
+		s, err := d.status(ctx)
+		if err != nil || s.Lag.Bytes == 0 {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return status{}, ctx.Err()
 		case <-tick.C:
 		}
 	}
