@@ -180,6 +180,11 @@ func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, name
 	object := "publication " + name
 	role := quoteIdent(in.Role)
 	if in.Publication == nil {
+		if t := in.foreign(); t != nil {
+			in.fault(object, "it does not exist, and role "+in.Role+" may not publish table "+t.String()+", which "+t.Owner+" owns: let the owner or a superuser run this",
+				createPublicationSQL(name, in.Tables))
+			return nil
+		}
 		var create bool
 		if err := conn.QueryRow(ctx, `SELECT pg_catalog.has_database_privilege(current_database(), 'CREATE')`).Scan(&create); err != nil {
 			return fmt.Errorf("check the role: %w", err)
@@ -188,11 +193,19 @@ func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, name
 			in.fault(object, "it does not exist, and role "+in.Role+" may not create one in database "+in.Database,
 				"GRANT CREATE ON DATABASE "+quoteIdent(in.Database)+" TO "+role)
 		}
-		in.checkOwners(object)
 		return nil
 	}
 	reason, ok := in.Publication.matches(in.Tables)
 	if ok {
+		return nil
+	}
+	if lacks := in.Publication.lacks(in.Tables); lacks != "" && in.Slot != nil {
+		// A feed has begun: to widen its publication would hide what it lacks. A
+		// first backfill that is not complete widens it itself.
+		in.Faults = append(in.Faults, Fault{
+			Object: object, Problem: lacks + ", and the feed has begun without it",
+			Mend: "restore the definition, or " + beginAnew,
+		})
 		return nil
 	}
 	mend := strings.Join(alterPublicationSQL(name, in.Publication, in.Tables), "; ")
@@ -200,25 +213,24 @@ func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, name
 	case in.Publication.AllTables:
 		in.fault(object, reason, mend)
 	case !in.Publication.Owned:
-		in.fault(object, reason+", and role "+in.Role+" does not own it", mend)
+		in.fault(object, reason+", and role "+in.Role+" does not own it: let the owner or a superuser run this", mend)
+	case in.foreign() != nil:
+		in.fault(object, reason+", and role "+in.Role+" does not own all tables: let a superuser run this", mend)
 	default:
 		in.Faults = append(in.Faults, Fault{Object: object, Problem: reason, Mend: mend})
-		in.checkOwners(object)
 	}
 	return nil
 }
 
-// checkOwners checks that the role may put the tables into a publication.
-func (in *inspection) checkOwners(object string) {
-	granted := map[string]bool{}
+// foreign is the first table that the role may not put into a publication, since
+// another role owns it; nil if there is none.
+func (in *inspection) foreign() *sourceTable {
 	for _, t := range in.Tables {
-		if t.Owned || granted[t.Owner] {
-			continue
+		if !t.Owned {
+			return t
 		}
-		granted[t.Owner] = true
-		in.fault(object, "role "+in.Role+" may not publish table "+t.String()+", which "+t.Owner+" owns",
-			"GRANT "+quoteIdent(t.Owner)+" TO "+quoteIdent(in.Role))
 	}
+	return nil
 }
 
 // slotFaults are the faults of the slot that can be told without the stream.

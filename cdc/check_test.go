@@ -1,6 +1,7 @@
 package cdc_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -173,19 +174,80 @@ func TestServerThatCannotReplicateIsTold(t *testing.T) {
 	}
 }
 
-func TestDefinitionThatChangedChangesThePublication(t *testing.T) {
-	r := newRig(t, shared.NewDatabase(t), `CREATE TABLE a (id int PRIMARY KEY, n int, m int)`, define(table("a", "id:int|n:int")))
+func TestDefinitionThatGotNarrowerChangesThePublication(t *testing.T) {
+	r := newRig(t, shared.NewDatabase(t), `CREATE TABLE a (id int PRIMARY KEY, n int, m int)`, define(table("a", "id:int|n:int,m:int")))
 	r.start()
 	r.streaming()
 	r.end()
-	r.cfg.Definition = define(table("a", "id:int|n:int,m:int"))
-	if f := oneFault(t, r.cfg); f.Fatal || !strings.Contains(f.Mend, `("id", "n", "m")`) {
+	r.cfg.Definition = define(table("a", "id:int|n:int"))
+	if f := oneFault(t, r.cfg); f.Fatal || !strings.Contains(f.Mend, `("id", "n")`) {
 		t.Errorf("fault %+v", f)
 	}
 	r.start()
 	r.streaming()
 	r.exec("INSERT INTO a VALUES (1, 2, 3)")
 	r.same()
+}
+
+// What the publication has left out since the feed began is not in the stream,
+// neither its state from before nor its changes: to add it now would hide that.
+func TestPublicationThatLeavesOutWhatTheDefinitionNamesStops(t *testing.T) {
+	one, both := table("a", "id:int|n:int"), table("b", "id:int|n:int")
+	for name, c := range map[string]struct {
+		sql   string
+		gains definition.Table
+		lacks string
+	}{
+		"the definition gains a column": {"", table("a", "id:int|n:int,m:int"), "public.a.m"},
+		"a table was taken out":         {"ALTER PUBLICATION dreamfeed DROP TABLE a", one, "public.a"},
+		"a column was taken out":        {"ALTER PUBLICATION dreamfeed SET TABLE ONLY a (id), b (id, n)", one, "public.a.n"},
+		"deletes were taken out":        {"ALTER PUBLICATION dreamfeed SET (publish = 'insert, update, truncate')", one, "delete"},
+		"rows were filtered":            {"ALTER PUBLICATION dreamfeed SET TABLE ONLY a (id, n) WHERE (id > 5), b (id, n)", one, "filters rows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, shared.NewDatabase(t),
+				`CREATE TABLE a (id int PRIMARY KEY, n int, m int); CREATE TABLE b (id int PRIMARY KEY, n int)`, define(one, both))
+			r.start()
+			r.streaming()
+			r.catchUp()
+			r.end()
+			if c.sql != "" {
+				r.exec(c.sql)
+			}
+			r.exec("INSERT INTO a VALUES (1, 2)")
+			r.cfg.Definition = define(c.gains, both)
+			err := r.fails()
+			var narrow *cdc.PublicationNarrowError
+			if !errors.As(err, &narrow) || !strings.Contains(narrow.Lacks, c.lacks) {
+				t.Errorf("run: %T %v", err, err)
+			}
+			// To widen it by hand would hide what is missing.
+			if f := oneFault(t, r.cfg); strings.Contains(f.Mend, "ALTER") {
+				t.Errorf("the check advises %s", f.Mend)
+			}
+		})
+	}
+}
+
+func TestPublicationNarrowedWhileStreamingStops(t *testing.T) {
+	for name, sql := range map[string]string{
+		"a table was taken out": "ALTER PUBLICATION dreamfeed DROP TABLE a",
+		"a column was renamed":  "ALTER TABLE a RENAME n TO k; INSERT INTO a VALUES (1, 2)",
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, shared.NewDatabase(t),
+				`CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (id int PRIMARY KEY, n int)`,
+				define(table("a", "id:int|n:int"), table("b", "id:int|n:int")))
+			r.cfg.CheckEvery = pollInterval
+			r.start()
+			r.streaming()
+			r.exec(sql)
+			var narrow *cdc.PublicationNarrowError
+			if err := r.failure(); !errors.As(err, &narrow) {
+				t.Errorf("run: %T %v", err, err)
+			}
+		})
+	}
 }
 
 func TestIdentityBrokenWhileStreamingAlarms(t *testing.T) {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +38,11 @@ type LogConfig struct {
 	// MaxBytes limits the stream's size on disk, 10 GiB when 0. A full stream
 	// takes nothing more: it never discards.
 	MaxBytes int64
+	// DiskReserve is the free space in bytes below which the publisher pauses; 0
+	// is no reserve. The embedded server does not take another message after its
+	// disk was full, even once there is room again, so it must not get there. It
+	// is not used with URL.
+	DiskReserve uint64
 	// MaxMessage is the largest message, DefaultMaxMessage when 0. An external
 	// server's own limit may lower it: see Log.MaxMessage.
 	MaxMessage int
@@ -132,7 +139,7 @@ func OpenLog(ctx context.Context, cfg LogConfig) (_ *Log, err error) {
 			return nil, fmt.Errorf("open stream in %s: %w", cfg.Dir, err)
 		}
 	} else if l.conn, err = nats.Connect(cfg.URL, l.options(cfg.Options...)...); err != nil {
-		return nil, fmt.Errorf("open stream: connect to the NATS server: %w", err)
+		return nil, fmt.Errorf("open stream: connect to the NATS server %s: %w: start one with JetStream there, or correct --nats-url", shownURL(cfg.URL), withoutURL(err))
 	}
 	l.js, err = jetstream.New(l.conn, jetstream.WithDefaultTimeout(requestTimeout),
 		jetstream.WithPublishAsyncMaxPending(2*windowMessages), jetstream.WithPublishAsyncTimeout(cfg.AckTimeout))
@@ -147,6 +154,33 @@ func OpenLog(ctx context.Context, cfg LogConfig) (_ *Log, err error) {
 		return nil, fmt.Errorf("open stream %s: the server takes messages of at most %d bytes: raise its max_payload to 8MB", cfg.Name, l.conn.MaxPayload())
 	}
 	return l, nil
+}
+
+// shownURL is a server's address, or a list of them, without passwords and tokens.
+func shownURL(list string) string {
+	shown := strings.Split(list, ",")
+	for i, text := range shown {
+		at := strings.LastIndexByte(text, '@')
+		if at < 0 {
+			continue
+		}
+		scheme, _, found := strings.Cut(text, "://")
+		if !found {
+			scheme = "nats"
+		}
+		shown[i] = scheme + "://" + text[at+1:]
+	}
+	return strings.Join(shown, ",")
+}
+
+// withoutURL keeps what is wrong with a URL and leaves out the URL, which may
+// hold a password.
+func withoutURL(err error) error {
+	var malformed *url.Error
+	if errors.As(err, &malformed) {
+		return malformed.Err
+	}
+	return err
 }
 
 // options are those of every connection, own ones behind.
@@ -180,7 +214,12 @@ func (l *Log) openStream(ctx context.Context) error {
 	var err error
 	l.stream, err = l.js.Stream(ctx, l.cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if l.unrecovered() {
+		switch unborn, err := l.removeUnborn(); {
+		case err != nil:
+			return fmt.Errorf("open stream %s: %w", l.cfg.Name, err)
+		case unborn:
+			l.cfg.Logger.Info("a stream that was not made to the end is made again", keyStream, l.cfg.Name)
+		case l.unrecovered():
 			return fmt.Errorf("open stream %s: the server could not recover it from its files in %s: see the log of component nats-server; move the directory away to begin anew", l.cfg.Name, l.cfg.Dir)
 		}
 		var id [8]byte

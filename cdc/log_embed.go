@@ -75,8 +75,37 @@ func (l *Log) unrecovered() bool {
 	if l.server == nil {
 		return false
 	}
-	_, err := os.Stat(filepath.Join(l.server.StoreDir(), "$G", "streams", l.cfg.Name))
+	_, err := os.Stat(l.streamDir())
 	return err == nil
+}
+
+// streamDir is where the embedded server keeps the stream.
+func (l *Log) streamDir() string {
+	return filepath.Join(l.server.StoreDir(), "$G", "streams", l.cfg.Name)
+}
+
+// removeUnborn removes what a process that was killed while it made the stream
+// has left: a directory that the server does not know, in whose files for
+// messages not a byte stands.
+func (l *Log) removeUnborn() (removed bool, err error) {
+	if !l.unrecovered() {
+		return false, nil
+	}
+	dir := l.streamDir()
+	files, err := os.ReadDir(filepath.Join(dir, "msgs"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return false, err
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			return false, err
+		}
+		if info.IsDir() || info.Size() > 0 {
+			return false, nil
+		}
+	}
+	return true, os.RemoveAll(dir)
 }
 
 // serverLogger hands the embedded server's messages to slog. Its notices are

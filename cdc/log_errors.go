@@ -37,7 +37,7 @@ type GapError struct {
 
 // Error names the range that is missing.
 func (e *GapError) Error() string {
-	return fmt.Sprintf("stream %s lacks messages %d to %d, which are not applied yet: rebuild the store with a reset", e.Stream, e.Want, e.First-1)
+	return fmt.Sprintf("stream %s lacks messages %d to %d, which are not applied yet", e.Stream, e.Want, e.First-1)
 }
 
 // LostTailError means that the stream ends before a message that it had
@@ -50,5 +50,5 @@ type LostTailError struct {
 
 // Error names both sequences.
 func (e *LostTailError) Error() string {
-	return fmt.Sprintf("stream %s ends at message %d but held message %d: the server lost its tail; restart ingest to go on from what the store holds", e.Stream, e.Last, e.Want)
+	return fmt.Sprintf("stream %s ends at message %d but held message %d: its server lost the tail, or it was restored from an older state", e.Stream, e.Last, e.Want)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/disk"
 )
 
 // The publisher's window: what may be published and not yet acknowledged. When
@@ -250,6 +251,9 @@ func (p *Publisher) send() error {
 		if next == nil {
 			return nil
 		}
+		if err := p.log.room(); err != nil {
+			return err
+		}
 		msg := nats.NewMsg(p.log.subject())
 		msg.Data = next.data
 		p.sends++
@@ -317,9 +321,20 @@ func (p *Publisher) recover(ctx context.Context, cause error) error {
 	}
 	p.careful = true
 	log := p.log.cfg.Logger
+	unanswered := 0
 	for wait := backoffFirst; ; wait = min(2*wait, backoffMost) {
 		full := isFull(cause)
-		if full && p.full.CompareAndSwap(false, true) {
+		if errors.Is(cause, jetstream.ErrAsyncPublishTimeout) {
+			unanswered++
+		}
+		if unanswered > 1 && p.log.Embedded() {
+			return ErrStuck
+		}
+		if errors.Is(cause, errNoRoom) {
+			if p.full.CompareAndSwap(false, true) {
+				log.Error("reading from PostgreSQL is paused until disk is freed", keyStream, p.log.cfg.Name, keySequence, p.last, keyError, cause)
+			}
+		} else if full && p.full.CompareAndSwap(false, true) {
 			log.Warn("the stream is full: reading from PostgreSQL pauses until the applied part is trimmed",
 				keyStream, p.log.cfg.Name, keySequence, p.last)
 		} else if !full {
@@ -439,6 +454,29 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// errNoRoom means that the disk of the embedded server is nearly full.
+var errNoRoom = errors.New("free disk is below the reserve")
+
+// ErrStuck means that the embedded server does not answer any more, as after
+// an error of its disk.
+var ErrStuck = errors.New("the embedded server has stopped storing: see the log of component nats-server, mend or free its disk, and start ingest again; nothing is lost")
+
+// room returns errNoRoom while the embedded server's disk has no more than the
+// reserve.
+func (l *Log) room() error {
+	if l.server == nil || l.cfg.DiskReserve == 0 {
+		return nil
+	}
+	free, err := disk.Free(l.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if free < l.cfg.DiskReserve {
+		return fmt.Errorf("%w (%d bytes free in %s, reserve %d)", errNoRoom, free, l.cfg.Dir, l.cfg.DiskReserve)
+	}
+	return nil
 }
 
 // isFull says whether the stream refused a message for want of room.

@@ -98,6 +98,26 @@ func TestStreamThatIsNotRecoveredIsNotMadeAnew(t *testing.T) {
 	}
 }
 
+// A process that is killed while it makes the stream leaves a directory without
+// metadata, of which nothing would be lost.
+func TestStreamThatWasNotMadeToTheEndIsMadeAgain(t *testing.T) {
+	for _, missing := range []string{"meta.inf", "meta.sum"} {
+		t.Run(missing, func(t *testing.T) {
+			dir := t.TempDir()
+			closeLog(t, openTestLog(t, LogConfig{Dir: dir}))
+			// The index is written by an orderly stop.
+			for _, file := range []string{missing, filepath.Join("msgs", "index.db")} {
+				if err := os.Remove(filepath.Join(dir, "jetstream", "$G", "streams", "DREAMFEED", file)); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			f := openFeed(t, openTestLog(t, LogConfig{Dir: dir}))
+			f.addAll(3, 10)
+			f.publisher.Close()
+		})
+	}
+}
+
 func TestDirectoryInUseIsRefused(t *testing.T) {
 	noLeak(t)
 	dir := t.TempDir()

@@ -112,6 +112,37 @@ func (p *publicationState) matches(tables []*sourceTable) (reason string, ok boo
 	return "", true
 }
 
+// lacks says what of the definition the publication leaves out, "" for
+// nothing. What it leaves out once a feed has begun never gets into the
+// stream, and neither does the state from before.
+func (p *publicationState) lacks(tables []*sourceTable) string {
+	if !p.Whole {
+		return "it does not publish all of " + publish
+	}
+	if p.AllTables {
+		return ""
+	}
+	for _, t := range tables {
+		has, there := p.Tables[t.OID]
+		switch {
+		case !there && p.Schemas:
+			continue // the schema may publish it: matches refuses that
+		case !there:
+			return "it lacks table " + t.String()
+		case has.Filtered:
+			return "it filters rows of table " + t.String()
+		case has.Columns == nil:
+			continue // it has them all
+		}
+		for i := range t.Definition.Columns {
+			if name := t.Definition.Columns[i].Name; !slices.Contains(has.Columns, name) {
+				return "it lacks column " + t.String() + "." + name
+			}
+		}
+	}
+	return ""
+}
+
 // publicationTables is the table list of the publication.
 func publicationTables(tables []*sourceTable) string {
 	parts := make([]string, len(tables))
@@ -193,6 +224,20 @@ type PublicationMissingError struct {
 func (e *PublicationMissingError) Error() string {
 	return fmt.Sprintf("publication %s does not exist, or did not when the changes to be read were made, so that they cannot be decoded: "+beginAnew,
 		e.Publication)
+}
+
+// PublicationNarrowError says that a feed has begun and its publication leaves
+// out what the definition names: the definition has gained it, or somebody has
+// altered the publication or renamed a column. The stream lacks it, and altering
+// the publication would hide that.
+type PublicationNarrowError struct {
+	Publication string
+	Lacks       string
+}
+
+func (e *PublicationNarrowError) Error() string {
+	return fmt.Sprintf("publication %s: %s, so that the stream lacks what was written there until now: if the definition has gained it, restore the definition; otherwise, or to take it in, "+beginAnew,
+		e.Publication, e.Lacks)
 }
 
 // PublicationForeignError says that a publication of our name is of a kind that

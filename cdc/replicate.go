@@ -92,6 +92,7 @@ func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *p
 	if err != nil {
 		return fmt.Errorf("read the end of the server's log: %w", err)
 	}
+	s.senderTimeout = timeout
 	resume := f.writer.last().Resume
 	repl.Frontend().SetMaxBodyLen(bodyLimit(s.cfg.MaxRowBytes))
 	if err := startReplication(ctx, repl, s.cfg.Slot, s.cfg.Publication, resume); err != nil {
@@ -196,6 +197,9 @@ func (r *receiver) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = r.conn.Conn().SetReadDeadline(time.Now()) })
 	defer stop()
 	r.next()
+	// A wait may end within a message, of which the connection then holds a part:
+	// the next wait goes on with it.
+	waited, held := true, 0
 	for {
 		if err := r.keepInTouch(); err != nil {
 			return err
@@ -210,7 +214,8 @@ func (r *receiver) run(ctx context.Context) error {
 			}
 			continue
 		}
-		if r.conn.Frontend().ReadBufferLen() == 0 {
+		if waited || r.conn.Frontend().ReadBufferLen() == 0 {
+			waited = false
 			r.hand()
 			if err := r.conn.Conn().SetReadDeadline(time.Now().Add(pollEvery)); err != nil {
 				return fmt.Errorf("receive changes: %w", err)
@@ -225,6 +230,10 @@ func (r *receiver) run(ctx context.Context) error {
 		}
 		if err != nil {
 			if pgconn.Timeout(err) {
+				waited = true
+				if n := r.conn.Frontend().ReadBufferLen(); n != held {
+					held, r.heard = n, time.Now() // a large row is coming
+				}
 				continue
 			}
 			return r.receiveFault(err)
@@ -460,8 +469,9 @@ func (r *receiver) farewell() {
 }
 
 // watch checks the source again and again while it is streamed, and alarms
-// with what mends it. It returns an error only when the server is going down:
-// a sender that waits for our confirmation would keep it from that.
+// with what mends it. It returns an error only when the server is going down,
+// since a sender that waits for our confirmation would keep it from that, and
+// when the publication leaves changes out, which are lost from then on.
 func (s *Source) watch(ctx context.Context) error {
 	again := time.NewTicker(s.cfg.CheckEvery)
 	defer again.Stop()
@@ -498,5 +508,10 @@ func (s *Source) watch(ctx context.Context) error {
 			})
 		}
 		s.report(faults)
+		if p := found.Publication; p != nil && len(found.Tables) == len(s.cfg.Definition.Tables) {
+			if what := p.lacks(found.Tables); what != "" {
+				return &PublicationNarrowError{Publication: s.cfg.Publication, Lacks: what}
+			}
+		}
 	}
 }

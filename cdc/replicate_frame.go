@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"dreamfeed/internal/change"
@@ -159,14 +160,25 @@ func (f *framer) begin(ctx context.Context, m beginMessage) error {
 }
 
 // relation passes a table's description on, if the definition names the table.
+// One that lacks a column which the definition names is refused: its rows would
+// come without a value.
 func (f *framer) relation(data []byte) error {
 	rel, err := decodeRelation(data)
 	if err != nil {
 		return err
 	}
 	for i := range f.source.cfg.Definition.Tables {
-		schema, name := splitName(f.source.cfg.Definition.Tables[i].Name)
+		table := &f.source.cfg.Definition.Tables[i]
+		schema, name := splitName(table.Name)
 		if schema == rel.Schema && name == rel.Name {
+			for _, want := range table.Columns {
+				if !slices.ContainsFunc(rel.Columns, func(c change.Column) bool { return c.Name == want.Name }) {
+					return &PublicationNarrowError{
+						Publication: f.source.cfg.Publication,
+						Lacks:       "it lacks column " + schema + "." + name + "." + want.Name,
+					}
+				}
+			}
 			delete(f.foreign, rel.ID)
 			return f.feed.writer.relation(data)
 		}

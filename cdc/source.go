@@ -28,7 +28,9 @@ const (
 
 const (
 	// slotPatience is how long a start waits for a slot that is in use: the
-	// server may need a moment to notice that its last user has gone.
+	// server may need a moment to notice that its last user has gone. After a
+	// lost connection of our own it is wal_sender_timeout more, which the server
+	// may need to notice that.
 	slotPatience = 5 * time.Second
 	slotAgain    = 200 * time.Millisecond
 	// stopGrace bounds how long a stop waits for the stream to take what was
@@ -97,7 +99,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// validSource checks what both Check and NewSource need.
+// Validate checks, without any I/O, what both Check and NewSource need. The
+// other settings are NewSource's.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	return c.validSource()
+}
+
 func (c *Config) validSource() error {
 	switch {
 	case c.DatabaseURL == "":
@@ -107,7 +115,8 @@ func (c *Config) validSource() error {
 	case !validSlotName(c.Slot):
 		return fmt.Errorf("source: %q cannot name a replication slot: use up to 63 of a-z, 0-9 and _", c.Slot)
 	}
-	return nil
+	_, err := parseURL(c.DatabaseURL, false)
+	return err
 }
 
 // Source feeds the stream from PostgreSQL: it checks the source, makes
@@ -115,6 +124,9 @@ func (c *Config) validSource() error {
 type Source struct {
 	cfg    Config
 	status statusBoard
+	// senderTimeout is wal_sender_timeout as of the last connection that
+	// streamed, 0 before. For Run's goroutine only.
+	senderTimeout time.Duration
 }
 
 // NewSource makes a Source. It does no I/O; Run does.
@@ -145,7 +157,8 @@ func NewSource(cfg Config) (*Source, error) {
 // must succeed, unless the server says itself that it is starting up. Errors:
 // *ConnectError, *FaultsError, *SlotHeldError, *SlotForeignError, *SlotGoneError,
 // *SlotLostError, *SlotAheadError, *SlotOrphanError, *OriginError, *BehindError,
-// *PublicationMissingError, *PublicationForeignError, *ClockError,
+// *PublicationMissingError, *PublicationNarrowError, *PublicationForeignError,
+// *ClockError,
 // *ForeignTableError, *RowTooLargeError, *MessageError, and errors of the Log.
 func (s *Source) Run(ctx context.Context) error {
 	if !s.cfg.Log.Durable() && s.cfg.Durable == nil {
@@ -230,6 +243,12 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 	if err != nil {
 		return true, false, err
 	}
+	if plan == startResume {
+		if what := found.Publication.lacks(found.Tables); what != "" {
+			return true, false, &PublicationNarrowError{Publication: s.cfg.Publication, Lacks: what}
+		}
+	}
+	s.status.verify()
 	changed, err := ensurePublication(ctx, admin, s.cfg.Publication, found.Publication, found.Tables)
 	if err != nil {
 		return true, false, err
@@ -266,13 +285,13 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 	return true, true, s.stream(ctx, f, admin, repl)
 }
 
-// freeSlot waits up to slotPatience for a slot that is in use, and returns its
-// state.
+// freeSlot waits for a slot that is in use, as long as slotPatience says, and
+// returns its state.
 func (s *Source) freeSlot(ctx context.Context, admin queryer, slot *slotState) (*slotState, error) {
 	if slot == nil || !slot.Active {
 		return slot, nil
 	}
-	patience := time.NewTimer(slotPatience)
+	patience := time.NewTimer(slotPatience + s.senderTimeout)
 	defer patience.Stop()
 	again := time.NewTicker(slotAgain)
 	defer again.Stop()
@@ -311,7 +330,16 @@ const barrierPrefix = "dreamfeed"
 // earlier in the stream than whatever first reaches the position: our own
 // transaction, whose commit record lies after it, another one that committed
 // in between, or a tick.
+//
+// It waits until Run has compared the server with the stream: a position of
+// another server, or of one restored from a backup, would say nothing about
+// what is applied.
 func (s *Source) Barrier(ctx context.Context) (change.LSN, error) {
+	select {
+	case <-s.status.verified:
+	case <-ctx.Done():
+		return 0, fmt.Errorf("barrier: %w", ctx.Err())
+	}
 	conn, err := connect(ctx, s.cfg.DatabaseURL)
 	if err != nil {
 		return 0, fmt.Errorf("barrier: %w", err)

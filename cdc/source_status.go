@@ -58,6 +58,8 @@ type statusBoard struct {
 	mu  sync.Mutex
 	now Status
 	was bool // there was a connection
+	// verified is closed once the server was found to be the stream's.
+	verified chan struct{}
 
 	warned time.Time // of a clock that is off
 }
@@ -76,6 +78,7 @@ func (b *statusBoard) warn(now time.Time) bool {
 
 func (b *statusBoard) init() {
 	b.now = Status{State: Starting, BackfillRows: map[string]uint64{}}
+	b.verified = make(chan struct{})
 }
 
 // update changes the status under the lock.
@@ -105,6 +108,17 @@ func (b *statusBoard) connected() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.was = true
+}
+
+// verify notes that the server's positions are those of the stream.
+func (b *statusBoard) verify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case <-b.verified:
+	default:
+		close(b.verified)
+	}
 }
 
 func (b *statusBoard) everConnected() bool {

@@ -100,6 +100,25 @@ func (c *catalog) adopt(def *definition.Definition) (*catalog, bool, error) {
 	return out, changed, nil
 }
 
+// covers returns a *CatalogError if the catalog that follows c has a table or
+// column that c lacks.
+func (c *catalog) covers(next *catalog) error {
+	for i := range next.Tables {
+		t := &next.Tables[i]
+		have := c.table(t.Name)
+		if have == nil {
+			return &CatalogError{Table: t.Name, What: "columns", Have: "", Want: strings.Join(t.Columns, ", ")}
+		}
+		if n := len(have.Columns); n < len(t.Columns) {
+			return &CatalogError{
+				Table: t.Name, What: "columns",
+				Have: strings.Join(have.Columns, ", "), Want: strings.Join(t.Columns[n:], ", ") + " too",
+			}
+		}
+	}
+	return nil
+}
+
 func (c *catalog) adoptTable(def *definition.Table) (changed bool, err error) {
 	if len(def.Key) == 0 {
 		return false, fmt.Errorf("table %s: the definition names no key column", def.Name)

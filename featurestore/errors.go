@@ -65,7 +65,7 @@ func (e *FormatError) Error() string {
 // CatalogError says that a definition contradicts what the store holds.
 type CatalogError struct {
 	Table      string
-	What       string // entity, by or key
+	What       string // entity, by, key or columns
 	Have, Want string
 }
 

@@ -4,7 +4,6 @@ package featurestore
 
 import (
 	"errors"
-	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -22,13 +21,4 @@ func lockFile(f *os.File, shared bool) (held bool, err error) {
 		return true, nil
 	}
 	return false, err
-}
-
-// freeDisk returns the bytes that an ordinary user can still write under dir.
-func freeDisk(dir string) (uint64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("read the free space of %s: %w", dir, err)
-	}
-	return st.Bavail * uint64(st.Bsize), nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/disk"
 )
 
 // Input is where batches come from.
@@ -142,7 +143,7 @@ func (s *Store) awaitDisk(ctx context.Context) error {
 	var poll *time.Ticker
 	defer s.meters.paused.Store(false)
 	for {
-		free, err := freeDisk(s.dir)
+		free, err := disk.Free(s.dir)
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,11 @@ type Options struct {
 	// no reserve, and a full disk then ends the process.
 	DiskReserve uint64
 	ReadOnly    bool
+	// Extend lets the definition name tables and columns that a store with data
+	// lacks. What the store holds already has no value there until it is
+	// refilled, and rows of a new table are absent. Without it such a definition
+	// is a *CatalogError.
+	Extend bool
 	// GroupEntries and GroupBytes bound a group. They are lowered to what Badger
 	// takes in one transaction, which is also the default.
 	GroupEntries int
@@ -224,7 +229,7 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 func (s *Store) open(o Options) error {
 	db, err := badger.Open(s.badgerOptions(o))
 	if err != nil {
-		return fmt.Errorf("open store %s: %w", s.dir, err)
+		return fmt.Errorf("open store %s: %w: if its files are damaged, restore a backup, or begin a new store in an empty data directory", s.dir, err)
 	}
 	s.db = db
 	found, err := s.load()
@@ -240,6 +245,11 @@ func (s *Store) open(o Options) error {
 	adopted, changed, err := s.catalog.adopt(o.Definition)
 	if err != nil {
 		return err
+	}
+	if s.Watermark().Sequence > 0 && !o.Extend {
+		if err := s.catalog.covers(adopted); err != nil {
+			return err
+		}
 	}
 	s.catalog = adopted
 	if !changed && found {

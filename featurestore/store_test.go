@@ -79,7 +79,11 @@ func TestNewColumnsGetNewSlots(t *testing.T) {
 	def := testDefinition()
 	def.Hash = "h2"
 	def.Tables[0].Columns = append([]definition.SourceColumn{{Name: "extra", Type: definition.Text}}, def.Tables[0].Columns...)
-	s = open(t, dir, featurestore.Options{Definition: def})
+	var refused *featurestore.CatalogError
+	if _, err := featurestore.Open(dir, featurestore.Options{Definition: def}); !errors.As(err, &refused) || refused.What != "columns" || refused.Table != "users" {
+		t.Fatalf("a new column on a store with data: %v", err)
+	}
+	s = open(t, dir, featurestore.Options{Definition: def, Extend: true})
 	apply(t, s, f.batches[1])
 	v := view(t, s, 0)
 	info := v.Info()

@@ -82,31 +82,42 @@ type checked struct {
 	stable          bool
 }
 
-// check validates everything before any work is done; all faults are reported
-// at once.
-func (c Config) check() (*checked, error) {
+// Validate checks what needs neither view nor key: every setting, and that the
+// version does not exist yet. Build does so too; a caller that asks before it
+// opens the view spares the wait. All faults are reported at once.
+//
+// Errors: those of Build for a wrong setting and an existing version.
+func (c Config) Validate() error {
+	if c.Definition == nil {
+		return errors.New("build dataset: a definition is needed")
+	}
 	k := &checked{Config: c}
+	if err := k.settings(); err != nil {
+		return err
+	}
+	return (&stage{version: k.Version, target: filepath.Join(k.Output, "v"+k.Version)}).refuse()
+}
+
+// settings checks and completes what needs neither view nor key.
+func (k *checked) settings() error {
 	var errs []error
 	bad := func(setting, format string, args ...any) {
 		errs = append(errs, &ConfigError{Setting: setting, Reason: fmt.Sprintf(format, args...)})
 	}
-	if c.View == nil || c.Definition == nil {
-		return nil, errors.New("build dataset: a view and a definition are needed")
-	}
-	if !versionName.MatchString(c.Version) {
-		bad("version", "%q is no version name: use numbers with dots between, such as 1.0 or 2.0.1", c.Version)
+	if !versionName.MatchString(k.Version) {
+		bad("version", "%q is no version name: use numbers with dots between, such as 1.0 or 2.0.1", k.Version)
 	}
 	if k.Window == 0 {
-		k.Window = c.Definition.Defaults.Window
+		k.Window = k.Definition.Defaults.Window
 	}
 	if k.Window <= 0 {
 		bad("window-days", "the window must be longer than nothing")
 	}
 	var err error
-	if k.ratio, err = labels.ParseRatio(c.NegativeRatio); err != nil {
+	if k.ratio, err = labels.ParseRatio(k.NegativeRatio); err != nil {
 		bad("negative-ratio", "%v", err)
 	}
-	if k.testSize, err = labels.ParseTestSize(c.TestSize); err != nil {
+	if k.testSize, err = labels.ParseTestSize(k.TestSize); err != nil {
 		bad("test-size", "%v", err)
 	}
 	choose := func(value *string, setting string, choices ...string) {
@@ -121,10 +132,24 @@ func (c Config) check() (*checked, error) {
 	choose(&k.Outliers, "outliers", Drop, Keep)
 	choose(&k.Pseudonyms, "pseudonyms", PerVersion, Stable)
 	k.stable = k.Pseudonyms == Stable
-	if c.Output == "" {
+	if k.Output == "" {
 		bad("output", "name the directory for the datasets")
 	} else {
-		k.Output = filepath.Clean(c.Output)
+		k.Output = filepath.Clean(k.Output)
+	}
+	return errors.Join(errs...)
+}
+
+// check validates everything before any work is done; all faults are reported
+// at once.
+func (c Config) check() (*checked, error) {
+	if c.View == nil || c.Definition == nil {
+		return nil, errors.New("build dataset: a view and a definition are needed")
+	}
+	k := &checked{Config: c}
+	errs := []error{k.settings()}
+	bad := func(setting, format string, args ...any) {
+		errs = append(errs, &ConfigError{Setting: setting, Reason: fmt.Sprintf(format, args...)})
 	}
 	if reason := weakness(c.Key); reason != "" {
 		errs = append(errs, &WeakKeyError{Source: KeyVariable + " or the key file", Reason: reason})

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -48,15 +50,46 @@ func LoadKey(dataDir, env string) (key []byte, created bool, err error) {
 		return key, false, err
 	}
 	path := filepath.Join(dataDir, KeyFile)
-	text, err := os.ReadFile(path)
+	key, err = readKey(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return createKey(path)
 	}
-	if err != nil {
-		return nil, false, fmt.Errorf("read the anonymisation key: %w", err)
-	}
-	key, err = parseKey(string(text), path)
 	return key, false, err
+}
+
+// ReadKey is LoadKey for whoever asks about a dataset that exists: it makes no
+// key, and its error wraps fs.ErrNotExist if there is none.
+func ReadKey(dataDir, env string) ([]byte, error) {
+	if env != "" {
+		return parseKey(env, "the environment variable "+KeyVariable)
+	}
+	key, err := readKey(filepath.Join(dataDir, KeyFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: name the data directory of the build with --data-dir, or set %s", err, KeyVariable)
+	}
+	return key, err
+}
+
+// readKey reads the key file, and refuses one that anybody may read or replace.
+func readKey(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the anonymisation key: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read the anonymisation key: %w", err)
+	}
+	if info.Mode().Perm()&0o007 != 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("the anonymisation key %s is open to every user of the machine (mode %#o), and whoever has read it can undo the pseudonyms: chmod 600 %s",
+			path, info.Mode().Perm(), path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 4<<10))
+	if err != nil {
+		return nil, fmt.Errorf("read the anonymisation key: %w", err)
+	}
+	return parseKey(string(text), path)
 }
 
 // createKey makes the key file whole or not at all. If another process makes
@@ -79,11 +112,7 @@ func createKey(path string) ([]byte, bool, error) {
 		return nil, false, fmt.Errorf("write the anonymisation key: %w", err)
 	}
 	if err := os.Link(f.Name(), path); errors.Is(err, fs.ErrExist) {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, false, fmt.Errorf("read the anonymisation key: %w", err)
-		}
-		key, err := parseKey(string(text), path)
+		key, err := readKey(path)
 		return key, false, err
 	} else if err != nil {
 		return nil, false, fmt.Errorf("write the anonymisation key: %w", err)

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -39,7 +40,7 @@ func newStage(output, version string, log *slog.Logger) (*stage, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(output, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for datasets: %w", err)
+		return nil, fmt.Errorf("make the directory for datasets: %w: name one that can be written with --output", err)
 	}
 	if err := sweep(output, log); err != nil {
 		return nil, err
@@ -47,9 +48,11 @@ func newStage(output, version string, log *slog.Logger) (*stage, error) {
 	// A sweep that runs between making and locking takes the directory for a
 	// dead one; then the next attempt makes another.
 	for range 10 {
-		dir, err := os.MkdirTemp(output, stagePrefix+"v"+version+"-")
-		if err != nil {
-			return nil, fmt.Errorf("make a directory to build in: %w", err)
+		// Not os.MkdirTemp, whose mode would have to be widened later, whatever the
+		// umask says.
+		dir := filepath.Join(output, stagePrefix+"v"+version+"-"+rand.Text())
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return nil, fmt.Errorf("make a directory to build in: %w: name one that can be written with --output", err)
 		}
 		f, err := os.Open(dir)
 		if err == nil {
@@ -117,7 +120,7 @@ func (s *stage) refuse() error {
 	case err == nil:
 		return &VersionExistsError{Version: s.version, Dir: s.target}
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("look for version %s: %w", s.version, err)
+		return fmt.Errorf("look for version %s: %w: name a directory for the datasets with --output", s.version, err)
 	}
 	return nil
 }
@@ -129,9 +132,6 @@ func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *stage) publish() error {
 	if err := s.refuse(); err != nil {
 		return err
-	}
-	if err := os.Chmod(s.dir, 0o755); err != nil {
-		return fmt.Errorf("publish version %s: %w", s.version, err)
 	}
 	if err := syncDirectory(s.dir); err != nil {
 		return err

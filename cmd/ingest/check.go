@@ -3,11 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"dreamfeed/cdc"
+	"dreamfeed/internal/cli"
 )
 
 type sourceFlags struct {
@@ -20,15 +18,22 @@ type checkCommand struct {
 	sourceFlags
 }
 
+// errNoDatabase is the answer to a command line without a source.
+var errNoDatabase = &cli.UsageError{Err: errors.New("no source database: set DATABASE_URL or --database-url to postgres://user@host:port/database")}
+
 // errFaults ends a check that found something; the faults are printed already.
 type errFaults int
 
 func (n errFaults) Error() string {
-	return fmt.Sprintf("the source cannot be followed as it is: %d faults, each mended as shown", int(n))
+	faults := "1 fault, mended as shown"
+	if n != 1 {
+		faults = fmt.Sprintf("%d faults, each mended as shown", int(n))
+	}
+	return "the source cannot be followed as it is: " + faults
 }
 
 func (c *checkCommand) Run(p *program) (err error) {
-	ctx, stop := signal.NotifyContext(p.ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cli.Interruptible(p.ctx)
 	defer stop()
 	def, err := p.common.LoadDefinition()
 	if err != nil {
@@ -39,6 +44,9 @@ func (c *checkCommand) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
+	if c.DatabaseURL == "" {
+		return errNoDatabase
+	}
 	faults, err := cdc.Check(ctx, c.config(def, logger))
 	if err != nil {
 		return err

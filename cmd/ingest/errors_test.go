@@ -83,12 +83,23 @@ func TestBadInputIsNamedWithItsRemedy(t *testing.T) {
 	}{
 		"an unknown flag":            {[]string{"--databse-url", "x"}, 2, []string{"--databse-url"}},
 		"no database":                {nil, 2, []string{"DATABASE_URL"}},
-		"a URL that is none":         {[]string{"--database-url", "host:5432/db"}, 1, []string{"postgres://"}},
+		"a URL that is none":         {[]string{"--database-url", "host:5432/db"}, 2, []string{"postgres://"}},
 		"a server that is not there": {[]string{"--database-url", "postgres://u:hush@127.0.0.1:1/db"}, 1, []string{"127.0.0.1"}},
 		"a database that is missing": {[]string{"--database-url", strings.Replace(url, "?", "x?", 1)}, 1, []string{"exist"}},
 		"a missing definition":       {[]string{"--database-url", url, "--definition", "/nowhere.yaml"}, 1, []string{"/nowhere.yaml", "--definition"}},
 		"a malformed definition":     {[]string{"--database-url", url, "--definition", broken}, 1, []string{"broken.yaml:3", "tables"}},
 		"an address in use":          {[]string{"--database-url", url, "--listen", taken.Addr().String()}, 1, []string{"--listen"}},
+		"an address that is none":    {[]string{"--database-url", url, "--listen", "nonsense"}, 1, []string{"nonsense", "--listen"}},
+		"a stream for nothing":       {[]string{"--database-url", url, "--stream-max-bytes", "1"}, 2, []string{"--stream-max-bytes"}},
+		"no backfill workers":        {[]string{"--database-url", url, "--backfill-workers", "0"}, 2, []string{"--backfill-workers"}},
+		"rows of no bytes":           {[]string{"--database-url", url, "--max-row-bytes=-5"}, 2, []string{"--max-row-bytes"}},
+		"a window before now":        {[]string{"--database-url", url, "--replay-window=-5h"}, 2, []string{"--replay-window"}},
+		"a directory that is a file": {[]string{"--database-url", url, "--data-dir", "/etc/passwd"}, 1, []string{"/etc/passwd", "--data-dir"}},
+		"a disk that is full":        {[]string{"--database-url", url, "--disk-reserve", "9000000000000000000"}, 1, []string{"free", "--disk-reserve"}},
+		"no disk reserve":            {[]string{"--database-url", url, "--disk-reserve", "0"}, 2, []string{"--disk-reserve"}},
+		"no NATS server":             {[]string{"--database-url", url, "--nats-url", "nats://u:hush@127.0.0.1:1"}, 1, []string{"nats://127.0.0.1:1", "--nats-url"}},
+		"a NATS URL that is none":    {[]string{"--database-url", url, "--nats-url", "nats://u:hush@[bad"}, 1, []string{"[bad", "--nats-url"}},
+		"check without a database":   {[]string{"check"}, 2, []string{"DATABASE_URL"}},
 		"wal_level replica":          {[]string{"--database-url", replica}, 1, []string{"wal_level", "logical"}},
 		"no privilege":               {[]string{"--database-url", strings.Replace(noPrivilege, "postgres@", "bystander@", 1)}, 1, []string{"bystander", "REPLICATION"}},
 		"a missing table":            {[]string{"--database-url", noTable}, 1, []string{"favorites"}},
@@ -97,8 +108,11 @@ func TestBadInputIsNamedWithItsRemedy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dataDir := filepath.Join(t.TempDir(), "data")
-			args := append(slices.Clone(c.args), "--data-dir", dataDir, "--log-level", "error")
-			if !slices.Contains(args, "--listen") {
+			args := append(slices.Clone(c.args), "--log-level", "error")
+			if !slices.Contains(args, "--data-dir") {
+				args = append(args, "--data-dir", dataDir)
+			}
+			if !slices.Contains(args, "--listen") && !slices.Contains(args, "check") {
 				args = append(args, "--listen", "127.0.0.1:0")
 			}
 			code, _, stderr := command(t, args...)
@@ -157,6 +171,36 @@ func TestCheckPrintsWhatMendsEachFault(t *testing.T) {
 	}
 }
 
+// A role that may replicate and read, and owns nothing, is enough once the
+// tables' owner has run the statement that check prints.
+func TestRoleThatOwnsNothingFollowsAfterWhatCheckPrints(t *testing.T) {
+	url := empty(t)
+	execute(t, url, "DROP ROLE IF EXISTS onlooker", "CREATE ROLE onlooker LOGIN REPLICATION", "GRANT SELECT ON ALL TABLES IN SCHEMA public TO onlooker")
+	t.Cleanup(func() {
+		conn, err := pgx.Connect(context.Background(), url)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(context.Background(), "DROP OWNED BY onlooker; DROP ROLE onlooker"); err != nil {
+			t.Error(err)
+		}
+	})
+	asOnlooker := strings.Replace(url, "postgres@", "onlooker@", 1)
+	code, stdout, _ := command(t, "check", "--database-url", asOnlooker)
+	_, statement, found := strings.Cut(stdout, "CREATE PUBLICATION")
+	if code != 1 || !found || strings.Contains(stdout, "GRANT") {
+		t.Fatalf("exit code %d, want the statement for the owner and no grant of the owner's rights: %s", code, stdout)
+	}
+	statement, _, _ = strings.Cut(statement, "\n")
+	execute(t, url, "CREATE PUBLICATION"+statement)
+	if code, stdout, _ := command(t, "check", "--database-url", asOnlooker); code != 0 {
+		t.Errorf("check after it: exit code %d: %s", code, stdout)
+	}
+	catchUp(t, filepath.Join(t.TempDir(), "data"), asOnlooker)
+}
+
 func TestDefinitionIsPrintedWithItsHash(t *testing.T) {
 	code, stdout, stderr := command(t, "definition")
 	if code != 0 || !strings.Contains(stdout, dreamscape(t).Hash) || !strings.Contains(stdout, "engagement_score:") {
@@ -169,5 +213,38 @@ func TestDefinitionIsPrintedWithItsHash(t *testing.T) {
 	}
 	if code != 0 || stdout != string(committed) {
 		t.Errorf("docs/DATASET.md differs from ingest definition --docs (exit code %d, %s)", code, stderr)
+	}
+}
+
+// The first page of help shows the flags of the daemon, their defaults and their
+// variables; help is a result, so it goes to stdout.
+func TestHelpShowsEveryFlag(t *testing.T) {
+	code, stdout, stderr := command(t, "--help")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	for _, want := range []string{
+		"--database-url", "$DATABASE_URL", "--nats-url", "$NATS_URL", "--listen", "$LISTEN", "127.0.0.1:8080",
+		"--until-caught-up", "--data-dir", "$DATA_DIR", "--definition", "$DEFINITION", "$LOG_LEVEL", "$LOG_FILE", "$LOG_FORMAT", "check", "definition",
+	} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("the help does not show %s:\n%s", want, stdout)
+		}
+	}
+}
+
+// An empty variable is one that is not set; a flag wins over a variable.
+func TestFlagsWinOverTheEnvironment(t *testing.T) {
+	t.Setenv("DATABASE_URL", "")
+	t.Setenv("LOG_LEVEL", "")
+	if code, _, stderr := command(t); code != 2 || !strings.Contains(stderr, "DATABASE_URL") {
+		t.Errorf("empty variables: exit code %d, %s", code, stderr)
+	}
+	t.Setenv("DEFINITION", "/variable.yaml")
+	if code, _, stderr := command(t, "definition"); code != 1 || !strings.Contains(stderr, "/variable.yaml") {
+		t.Errorf("a variable: exit code %d, %s", code, stderr)
+	}
+	if code, _, stderr := command(t, "definition", "--definition", "/flag.yaml"); code != 1 || !strings.Contains(stderr, "/flag.yaml") {
+		t.Errorf("a flag beside a variable: exit code %d, %s", code, stderr)
 	}
 }

@@ -21,6 +21,13 @@ import (
 func populated(t *testing.T, users int) string {
 	t.Helper()
 	url := shared.NewDatabase(t)
+	populate(t, url, users)
+	return url
+}
+
+// populate makes and fills the Dreamscape schema in a database.
+func populate(t *testing.T, url string, users int) {
+	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +39,6 @@ func populated(t *testing.T, users int) string {
 	if _, err := workload.Populate(t.Context(), conn, workload.Config{Seed: 7, Users: users, Items: 60, Days: 30, Now: time.Now().UTC()}); err != nil {
 		t.Fatal(err)
 	}
-	return url
 }
 
 // I3, I4: the store equals the source after a backfill under writes, live

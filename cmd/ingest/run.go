@@ -23,7 +23,7 @@ import (
 
 type runCommand struct {
 	sourceFlags
-	NATSURL         string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"External NATS server with JetStream (default: a server inside this process)."`
+	NATSURL         string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"External NATS server with JetStream; without it one runs inside this process."`
 	Listen          string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of health, metrics, status and views."`
 	UntilCaughtUp   bool          `name:"until-caught-up" help:"Exit 0 once everything that was committed on the source at the start has been applied."`
 	BackfillWorkers int           `name:"backfill-workers" env:"BACKFILL_WORKERS" default:"2" placeholder:"N" help:"Connections that read the tables at first."`
@@ -31,7 +31,7 @@ type runCommand struct {
 	ReplayWindow    time.Duration `name:"replay-window" env:"REPLAY_WINDOW" default:"168h" placeholder:"DURATION" help:"How long applied changes stay in the stream."`
 	ReadyLag        time.Duration `name:"ready-lag" env:"READY_LAG" default:"10s" placeholder:"DURATION" help:"Lag above which /readyz is red."`
 	MaxRowBytes     int           `name:"max-row-bytes" env:"MAX_ROW_BYTES" default:"67108864" placeholder:"BYTES" help:"Largest row that is taken; a larger one stops the feed."`
-	DiskReserve     uint64        `name:"disk-reserve" env:"DISK_RESERVE" default:"268435456" placeholder:"BYTES" help:"Free space below which applying pauses."`
+	DiskReserve     uint64        `name:"disk-reserve" env:"DISK_RESERVE" default:"268435456" placeholder:"BYTES" help:"Free disk below which reading and applying pause."`
 	AcceptClock     bool          `name:"accept-clock" help:"Accept a source clock that jumped forward by over an hour."`
 }
 
@@ -54,8 +54,8 @@ func (c *sourceFlags) config(def *definition.Definition, logger *slog.Logger) cd
 // Log and store are opened before the group runs and closed after it returned,
 // newest first. The first actor that returns ends all others.
 func (c *runCommand) Run(p *program) (err error) {
-	if c.DatabaseURL == "" {
-		return &cli.UsageError{Err: errors.New("no source database: set DATABASE_URL or --database-url to postgres://user@host:port/database")}
+	if err := c.check(); err != nil {
+		return err
 	}
 	def, err := p.common.LoadDefinition()
 	if err != nil {
@@ -65,18 +65,26 @@ func (c *runCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	cfg := c.config(def, logger)
+	if err := cfg.Validate(); err != nil {
+		return &cli.UsageError{Err: err}
+	}
 	defer func() { err = errors.Join(err, closeLog()) }()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	listener, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen on %s: %w; choose a free address with --listen", c.Listen, err)
+		return fmt.Errorf("%w; give a free host:port with --listen", err)
 	}
 	defer listener.Close()
 	if err := os.MkdirAll(p.common.DataDir, 0o750); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w; name a directory that can be written with --data-dir", err)
 	}
+	if err := roomToStart(p.common.DataDir, c.DiskReserve); err != nil {
+		return err
+	}
+	cli.LimitMemory(memoryLimit)
 	store, err := featurestore.Open(filepath.Join(p.common.DataDir, "store"), featurestore.Options{
 		Definition: def, Logger: logger, MaxRowBytes: c.MaxRowBytes, DiskReserve: c.DiskReserve,
 	})
@@ -86,14 +94,20 @@ func (c *runCommand) Run(p *program) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	registry.MustRegister(store.Collector())
 	feed, err := cdc.OpenLog(p.ctx, cdc.LogConfig{
-		Dir: filepath.Join(p.common.DataDir, "stream"), URL: c.NATSURL, MaxBytes: c.StreamMaxBytes, Logger: logger,
+		Dir: filepath.Join(p.common.DataDir, "stream"), URL: c.NATSURL, MaxBytes: c.StreamMaxBytes, MaxRowBytes: c.MaxRowBytes,
+		DiskReserve: c.DiskReserve, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, feed.Close()) }()
 
-	cfg := c.config(def, logger)
+	reader, err := follow(p.ctx, feed, store)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+
 	cfg.Log, cfg.BackfillWorkers, cfg.AcceptClock = feed, c.BackfillWorkers, c.AcceptClock
 	cfg.MaxRowBytes, cfg.Registerer = c.MaxRowBytes, registry
 	if !feed.Durable() {
@@ -125,7 +139,7 @@ func (c *runCommand) Run(p *program) (err error) {
 	{
 		// Stops after the group of changes that it is writing.
 		ctx, cancel := context.WithCancel(p.ctx)
-		g.Add(func() error { return apply(ctx, feed, store) }, func(error) { cancel() })
+		g.Add(func() error { return store.Run(ctx, reader) }, func(error) { cancel() })
 	}
 	{
 		// Stops when running requests are answered, or after a grace period.
@@ -150,14 +164,21 @@ func (c *runCommand) Run(p *program) (err error) {
 	return err
 }
 
-// apply carries the stream into the store, from the store's own place on.
-func apply(ctx context.Context, feed *cdc.Log, store *featurestore.Store) (err error) {
-	reader, err := feed.Reader(ctx, store.Watermark().Sequence)
-	if err != nil {
-		return err
+// follow opens the stream at the store's own place. It does so before anything
+// is asked of the source, so that a stream and a store that do not belong
+// together leave nothing behind there.
+func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store) (*cdc.Reader, error) {
+	mark := store.Watermark()
+	if mark.Incarnation != 0 && mark.Incarnation != feed.Incarnation() {
+		return nil, fmt.Errorf("the stream was made anew: it is not the one that the store was fed from, up to message %d; "+
+			"restore the stream, or move the data directory away (and remove an external stream and the replication slot) to begin anew", mark.Sequence)
 	}
-	defer reader.Close()
-	return store.Run(ctx, reader)
+	reader, err := feed.Reader(ctx, mark.Sequence)
+	if err != nil {
+		return nil, fmt.Errorf("%w: restore the stream and the store that belong together, or move the data directory away "+
+			"(and remove an external stream and the replication slot) to begin anew", err)
+	}
+	return reader, nil
 }
 
 var errCaughtUp = errors.New("caught up with the source")
@@ -175,19 +196,40 @@ func untilCaughtUp(ctx context.Context, source *cdc.Source, store *featurestore.
 	return errCaughtUp
 }
 
-// trim removes from the stream, once a minute, what is applied and older than
-// the replay window.
+const (
+	// trimEvery is how often applied messages are looked for that can go.
+	trimEvery = time.Minute
+	// roomEvery is how often it is looked whether the stream still has room. Above
+	// roomFull percent of its limit it is trimmed down to what is not applied yet.
+	roomEvery = time.Second
+	roomFull  = 75
+)
+
+// trim removes from the stream what is applied and older than the replay
+// window; a stream that fills up before gives up the window.
 func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window time.Duration, logger *slog.Logger) error {
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-tick.C:
-			err := feed.TrimBefore(ctx, store.Watermark().Sequence, now.Add(-window))
+			applied := store.Watermark().Sequence
+			state, err := feed.State(ctx)
+			switch {
+			case err != nil:
+			case state.MaxBytes > 0 && state.Bytes > uint64(state.MaxBytes)/100*roomFull && applied > state.First:
+				logger.Warn("the stream is nearly full: applied changes are removed before the replay window ends; raise --stream-max-bytes to keep them",
+					"bytes", state.Bytes, "max_bytes", state.MaxBytes)
+				err = feed.Trim(ctx, applied)
+			case now.Sub(last) >= trimEvery:
+				last = now
+				err = feed.TrimBefore(ctx, applied, now.Add(-window))
+			}
 			if err != nil && ctx.Err() == nil {
-				logger.Warn("the stream was not trimmed; the next attempt is in a minute", "error", err)
+				logger.Warn("the stream was not trimmed; the next attempt follows", "error", err)
 			}
 		}
 	}

@@ -117,12 +117,18 @@ func answer(w http.ResponseWriter, line string) { _, _ = io.WriteString(w, line+
 
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 	var reason string
-	state := s.Source.Status().State
+	source := s.Source.Status()
 	switch l := s.lag(); {
+	case s.Store.Status().Paused:
+		reason = "applying is paused: free disk is below the reserve"
+	case source.Parked:
+		reason = "reading is paused: the stream takes nothing more"
+	case source.State == cdc.Reconnecting:
+		reason = "the source is reconnecting: " + source.Fault
 	case s.Store.Watermark().Birth == 0:
 		reason = "the backfill is not done"
-	case state != cdc.Streaming:
-		reason = "the source is " + string(state)
+	case source.State != cdc.Streaming:
+		reason = "the source is " + string(source.State)
 	case l.Seconds > s.ReadyLag.Seconds():
 		reason = "the store lags by " + time.Duration(l.Seconds*float64(time.Second)).Round(time.Millisecond).String()
 	default:
@@ -133,7 +139,13 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 }
 
 type statusReport struct {
-	State   string `json:"state"`
+	State string `json:"state"`
+	// Fault is why the connection to the source was last lost.
+	Fault string `json:"fault,omitempty"`
+	// Paused and Parked say that the store waits for disk, the source for room in
+	// the stream.
+	Paused  bool   `json:"paused"`
+	Parked  bool   `json:"parked"`
 	Program string `json:"program"`
 	Uptime  string `json:"uptime"`
 	Applied struct {
@@ -148,10 +160,18 @@ type statusReport struct {
 		Reconnects uint64 `json:"reconnects"`
 	} `json:"source"`
 	Lag        lag               `json:"lag"`
-	Stream     cdc.LogState      `json:"stream"`
+	Stream     streamReport      `json:"stream"`
 	Rows       map[string]int64  `json:"rows"`
 	Backfill   map[string]uint64 `json:"backfill_rows,omitempty"`
 	Definition map[string]string `json:"definition"`
+}
+
+type streamReport struct {
+	First    uint64 `json:"first"`
+	Last     uint64 `json:"last"`
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+	MaxBytes int64  `json:"max_bytes"`
 }
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) {
@@ -161,11 +181,15 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	store := s.Store.Status()
 	out := statusReport{
-		State: string(source.State), Program: cli.ProgramVersion(version),
+		State: string(source.State), Paused: store.Paused, Parked: source.Parked, Program: cli.ProgramVersion(version),
 		Uptime: time.Since(s.started).Round(time.Second).String(),
-		Lag:    s.lag(), Stream: stream, Rows: s.Store.Status().Rows, Backfill: source.BackfillRows,
+		Lag:    s.lag(), Stream: streamReport(stream), Rows: store.Rows, Backfill: source.BackfillRows,
 		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
+	}
+	if source.State == cdc.Reconnecting {
+		out.Fault = source.Fault
 	}
 	out.Applied.Version, out.Applied.LSN = uint64(mark.Version), mark.EndLSN.String()
 	if mark.Version > 0 {

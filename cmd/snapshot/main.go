@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 
@@ -45,10 +46,22 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return cli.Report("snapshot", err, stderr)
 	}
 	err = command.Run(&program{ctx: ctx, stdin: stdin, stdout: stdout, stderr: stderr, common: &g.Common})
-	code := cli.Report("snapshot", err, stderr)
-	var gate *snapshot.GateError
-	if errors.As(err, &gate) {
+	var failed *snapshot.GateError
+	if errors.As(err, &failed) {
+		printGates(stderr, failed.Gates)
+		cli.Report("snapshot", errGates(len(failed.Gates)), stderr)
 		return cli.ExitGate
 	}
-	return code
+	return cli.Report("snapshot", err, stderr)
+}
+
+// errGates ends a build whose gates failed; they are printed already.
+type errGates int
+
+func (n errGates) Error() string {
+	gates := "1 quality gate fails"
+	if n != 1 {
+		gates = fmt.Sprintf("%d quality gates fail", int(n))
+	}
+	return "nothing was published, because " + gates + ", as shown"
 }

@@ -12,26 +12,26 @@ import (
 
 type pseudonymCommand struct {
 	Version    string `name:"version" env:"DATASET_VERSION" default:"1.0" placeholder:"VERSION" help:"Version of the dataset."`
-	User       string `name:"user" placeholder:"ID" help:"Id to look up (default: one id a line on standard input)."`
-	Column     string `name:"column" placeholder:"NAME" help:"Pseudonym column (default: that of the examples' entity)."`
+	User       string `name:"user" placeholder:"ID" help:"Id to look up; without it one id a line on standard input."`
+	Column     string `name:"column" placeholder:"NAME" help:"Pseudonym column; without it that of the examples' entity."`
 	Pseudonyms string `name:"pseudonyms" default:"per-version" enum:"per-version,stable" placeholder:"per-version|stable" help:"How the version was built."`
 }
 
-func (c *pseudonymCommand) Run(p *program) (err error) {
+func (c *pseudonymCommand) Run(p *program) error {
 	def, err := p.common.LoadDefinition()
 	if err != nil {
 		return err
 	}
-	logger, closeLog, err := p.common.Logger(p.stderr)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeLog()) }()
 	column, err := c.column(def)
 	if err != nil {
 		return &cli.UsageError{Err: err}
 	}
-	root, err := loadKey(p, logger)
+	env, err := secret()
+	if err != nil {
+		return err
+	}
+	// Only a key that was there when the dataset was built can tell anything.
+	root, err := snapshot.ReadKey(p.common.DataDir, env)
 	if err != nil {
 		return err
 	}

@@ -26,8 +26,8 @@ func parseAsOf(text string, now time.Time) (change.Version, error) {
 	if t.After(now) {
 		return 0, fmt.Errorf("--as-of %s lies in the future: a dataset can only be built of a moment that has passed", text)
 	}
-	if t.Before(time.Unix(0, 0)) {
-		return 0, fmt.Errorf("--as-of %s lies before the store's history", text)
+	if !t.After(time.Unix(0, 0)) {
+		return 0, fmt.Errorf("--as-of %s lies before the history of any store: choose a moment after its first backfill", text)
 	}
 	return change.VersionAt(t), nil
 }
@@ -51,7 +51,7 @@ func openView(ctx context.Context, dataDir string, asOf change.Version, logger *
 	store, err := featurestore.Open(filepath.Join(dataDir, "store"), featurestore.Options{Logger: logger, ReadOnly: true})
 	var locked *featurestore.LockedError
 	if errors.As(err, &locked) && unanswered != nil {
-		return nil, fmt.Errorf("the daemon that holds the store does not answer: %w", unanswered)
+		return nil, fmt.Errorf("process %d holds the store and does not answer for it: %w: look at its log, or stop it and try again", locked.PID, unanswered)
 	}
 	if err != nil {
 		return nil, err
@@ -63,13 +63,12 @@ func openView(ctx context.Context, dataDir string, asOf change.Version, logger *
 	return &localView{View: view, store: store}, nil
 }
 
-// answered says whether an error is what a daemon said about its store, rather
-// than a sign that there is none.
+// answered says whether an error is what a daemon said about its store. Any
+// other one may come from another program that has the address by now.
 func answered(err error) bool {
 	var open *featurestore.NotClosedError
 	var early *featurestore.TooEarlyError
-	var remote *featurestore.RemoteError
-	return errors.Is(err, featurestore.ErrEmpty) || errors.As(err, &open) || errors.As(err, &early) || errors.As(err, &remote)
+	return errors.Is(err, featurestore.ErrEmpty) || errors.As(err, &open) || errors.As(err, &early)
 }
 
 // localView is a view of a store that is closed with it.

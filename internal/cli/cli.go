@@ -3,14 +3,18 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"syscall"
 	_ "time/tzdata" // definitions may name a zone on a host without zoneinfo
 
 	"github.com/alecthomas/kong"
@@ -30,9 +34,9 @@ const (
 // Common are the flags that both programs take. Flags win over the environment.
 type Common struct {
 	DataDir    string `name:"data-dir" env:"DATA_DIR" default:"data" placeholder:"DIR" help:"Directory of stream, store and key."`
-	Definition string `name:"definition" env:"DEFINITION" placeholder:"FILE" help:"Definition of the feature set (default: the embedded Dreamscape definition)."`
+	Definition string `name:"definition" env:"DEFINITION" placeholder:"FILE" help:"Definition of the feature set; without it the embedded Dreamscape definition."`
 	LogLevel   string `name:"log-level" env:"LOG_LEVEL" default:"info" enum:"debug,info,warn,error,DEBUG,INFO,WARN,ERROR" placeholder:"LEVEL" help:"debug, info, warn or error."`
-	LogFile    string `name:"log-file" env:"LOG_FILE" placeholder:"FILE" help:"Where logs go (default: stderr)."`
+	LogFile    string `name:"log-file" env:"LOG_FILE" placeholder:"FILE" help:"Where logs go instead of stderr."`
 	LogFormat  string `name:"log-format" env:"LOG_FORMAT" default:"text" enum:"text,json" placeholder:"FORMAT" help:"text or json."`
 }
 
@@ -57,11 +61,11 @@ func (c *Common) Logger(stderr io.Writer) (*slog.Logger, func() error, error) {
 	w, done := stderr, func() error { return nil }
 	if c.LogFile != "" {
 		if err := os.MkdirAll(filepath.Dir(c.LogFile), 0o755); err != nil {
-			return nil, nil, fmt.Errorf("make the directory of --log-file: %w", err)
+			return nil, nil, fmt.Errorf("make the directory of the log file: %w; name a file that can be written with --log-file", err)
 		}
 		f, err := os.OpenFile(c.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 		if err != nil {
-			return nil, nil, fmt.Errorf("open --log-file: %w", err)
+			return nil, nil, fmt.Errorf("open the log file: %w; name a file that can be written with --log-file", err)
 		}
 		w, done = f, f.Close
 	}
@@ -98,17 +102,66 @@ func Parse(name, description string, grammar any, args []string, stdout, stderr 
 		}
 	}()
 	parser, err := kong.New(grammar,
-		kong.Name(name), kong.Description(description), kong.UsageOnError(),
+		kong.Name(name), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { panic(errHelp) }),
+		kong.Help(help), kong.ValueFormatter(valueHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
 	if err != nil {
 		return nil, fmt.Errorf("command line grammar: %w", err)
 	}
+	ignoreEmptyEnvironment(parser.Model.Node)
 	ctx, err = parser.Parse(args)
 	if err != nil {
 		return nil, &UsageError{Err: err}
 	}
 	return ctx, nil
+}
+
+// help prints the program's help with the flags of its default command, which
+// is what most people look for, or the help of the command that was named.
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	if main := ctx.Model.DefaultCmd; ctx.Selected() == nil && main != nil {
+		ctx.Model.Flags = append(ctx.Model.Flags, main.Flags...)
+	}
+	return kong.DefaultHelpPrinter(options, ctx)
+}
+
+// valueHelp adds to a flag's help its default and its environment variable.
+func valueHelp(value *kong.Value) string {
+	var notes []string
+	if value.HasDefault && value.Default != "" {
+		notes = append(notes, "default "+value.Default)
+	}
+	for _, env := range value.Tag.Envs {
+		notes = append(notes, "$"+env)
+	}
+	if len(notes) == 0 {
+		return value.Help
+	}
+	return fmt.Sprintf("%s [%s]", value.Help, strings.Join(notes, ", "))
+}
+
+// ignoreEmptyEnvironment makes an environment variable that is set to nothing
+// count as not set: composed environments pass variables on in this way.
+func ignoreEmptyEnvironment(node *kong.Node) {
+	for _, flag := range node.Flags {
+		empty := func(env string) bool {
+			text, set := os.LookupEnv(env)
+			return set && text == ""
+		}
+		flag.Tag.Envs = slices.DeleteFunc(flag.Tag.Envs, empty)
+	}
+	for _, child := range node.Children {
+		ignoreEmptyEnvironment(child)
+	}
+}
+
+// Interruptible returns a context that ends at the first SIGINT or SIGTERM. From
+// then on, and after stop, a signal ends the process at once.
+func Interruptible(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, stop = signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // Report prints err as one sentence after the program's name and returns the
@@ -136,4 +189,12 @@ func ProgramVersion(stamp string) string {
 		return info.Main.Version
 	}
 	return "devel"
+}
+
+// LimitMemory sets what the garbage collector aims to stay below, in bytes,
+// unless GOMEMLIMIT says otherwise.
+func LimitMemory(bytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(bytes)
+	}
 }
