@@ -58,14 +58,15 @@ func TestStoreEqualsSourceAfterBackfillAndLiveTraffic(t *testing.T) {
 
 	code, body := d.get("/v1/status")
 	var status struct {
-		State   string           `json:"state"`
-		Rows    map[string]int64 `json:"rows"`
-		Applied struct{ Moment, LSN string }
+		State    string           `json:"state"`
+		Rows     map[string]int64 `json:"rows"`
+		Applied  struct{ Moment, LSN string }
+		Earliest string
 	}
 	if err := json.Unmarshal([]byte(body), &status); err != nil || code != http.StatusOK {
 		t.Fatalf("/v1/status: %d, %v: %s", code, err, body)
 	}
-	if status.State != "streaming" || status.Rows["users"] == 0 || status.Applied.Moment == "" {
+	if status.State != "streaming" || status.Rows["users"] == 0 || status.Applied.Moment <= status.Earliest || status.Earliest == "" {
 		t.Errorf("/v1/status of a daemon that follows: %s", body)
 	}
 	if code, body := d.get("/metrics"); code != http.StatusOK || !strings.Contains(body, "dreamfeed_lag_seconds") {

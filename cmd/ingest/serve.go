@@ -153,7 +153,10 @@ type statusReport struct {
 		Moment  string `json:"moment"`
 		LSN     string `json:"lsn"`
 	} `json:"applied"`
-	Source struct {
+	// Earliest is the first moment that a dataset can be built of: that of the
+	// backfill.
+	Earliest string `json:"earliest,omitempty"`
+	Source   struct {
 		LSN        string `json:"lsn"`
 		Received   string `json:"received_lsn"`
 		Durable    string `json:"durable_lsn"`
@@ -187,6 +190,9 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 		Uptime: time.Since(s.started).Round(time.Second).String(),
 		Lag:    s.lag(), Stream: streamReport(stream), Rows: store.Rows, Backfill: source.BackfillRows,
 		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
+	}
+	if mark.Birth > 0 {
+		out.Earliest = mark.Birth.String()
 	}
 	if source.State == cdc.Reconnecting {
 		out.Fault = source.Fault
