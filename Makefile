@@ -45,6 +45,7 @@ fmt-check: ## Fail if a Go file is not formatted.
 .PHONY: vet
 vet: ## Run go vet.
 	$(GO) vet ./...
+	@if [ -f oracle/go.mod ]; then cd oracle && CGO_ENABLED=1 $(GO) vet ./...; fi
 
 .PHONY: lint
 lint: ## Run golangci-lint with .golangci.yml, which includes staticcheck.

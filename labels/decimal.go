@@ -81,13 +81,13 @@ func ParseTestSize(s string) (Decimal, error) {
 }
 
 // Kept is m, the number of the m0 sampled rows that stay: min(m0, ⌊ratio ×
-// positives⌋) (DATASET, step 7).
+// positives⌋) (CONTRACT, step 7).
 func Kept(m0, positives int64, ratio Decimal) int64 {
 	return min(m0, ratio.Floor(positives))
 }
 
 // TestCount is the number of n rows of one class that go to test: ⌊size × n +
-// ½⌋ (DATASET, step 10).
+// ½⌋ (CONTRACT, step 10).
 func TestCount(size Decimal, n int64) int64 { return size.Round(n) }
 
 // Weight is the sample weight m0 ÷ m of a sampled row that stayed, which undoes

@@ -14,7 +14,7 @@ const (
 )
 
 // Hasher computes h(domain, seed, id): the first 8 bytes, big-endian, of
-// SHA-256(domain ‖ 0x00 ‖ seed in decimal ‖ 0x00 ‖ id) (DATASET, "Steps"). It
+// SHA-256(domain ‖ 0x00 ‖ seed in decimal ‖ 0x00 ‖ id) (CONTRACT, "Steps"). It
 // keeps a buffer and is for one goroutine; hashing allocates nothing once the
 // buffer has the size of the longest id.
 type Hasher struct {

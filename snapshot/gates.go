@@ -71,7 +71,7 @@ func unclassified(def *definition.Definition) error {
 	}}}
 }
 
-// gates judges train and test together (DATASET, "Gates").
+// gates judges train and test together (CONTRACT, "Gates").
 func (b *build) gates(d *decisions, e *exported) []Gate {
 	var list []Gate
 	add := func(bad report.Verdict, name string, value float64, u report.Unit, t report.Threshold, passed, sentence string) {

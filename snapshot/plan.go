@@ -271,7 +271,7 @@ func hexDigits(length int) int {
 }
 
 // appendValue adds a derived value to a spill column. Values that no dataset
-// holds (NaN, infinities) are missing (DATASET, "Columns").
+// holds (NaN, infinities) are missing (CONTRACT, "Columns").
 func appendValue(c *spill.Column, v *pit.Value, clip *[2]float64) {
 	switch c.Kind {
 	case spill.Float32:

@@ -96,7 +96,7 @@ type verdict struct {
 
 // judge finds the rare values: those of fewer than limit users. While the
 // merged ones together have some users, but fewer than limit, the next rarest
-// joins them, ties by bytes (DATASET, "Privacy classes"). One is enough: it has
+// joins them, ties by bytes (CONTRACT, "Privacy classes"). One is enough: it has
 // limit users itself. A value that reads like other belongs to it.
 func (c *census) judge(other string) verdict {
 	type entry struct {

@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	flags.StringVar(&s.dir, "dir", "demo", "directory for stream, store and dataset; emptied first")
 	flags.StringVar(&s.bin, "bin", "bin", "directory of the programs ingest and snapshot")
-	flags.IntVar(&s.users, "users", 4000, "users in the populated database")
+	flags.IntVar(&s.users, "users", 2000, "users in the populated database")
 	flags.IntVar(&s.items, "items", 500, "items in the catalogue")
 	flags.IntVar(&s.days, "days", 90, "days of history")
 	flags.DurationVar(&s.traffic, "traffic", 10*time.Second, "how long live traffic runs")
@@ -113,8 +113,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// prepare makes dir and removes what an earlier demo left in dir. It refuses a directory that
-// holds anything else.
+// prepare makes dir, and empties it of what an earlier demo left. It refuses a
+// directory that holds anything else.
 func prepare(dir string) error {
 	mark := filepath.Join(dir, ".dreamfeed-demo")
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {

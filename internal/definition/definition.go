@@ -175,7 +175,7 @@ const (
 	MissingMedian  Missing = "median" // the lower median of the train rows
 )
 
-// Class is a privacy class (DATASET, "Privacy classes").
+// Class is a privacy class (CONTRACT, "Privacy classes").
 type Class string
 
 // The privacy classes.

@@ -45,7 +45,7 @@ func popularityOf(bookingCount int) float64 {
 // userRow is a user's row, with a secret in each column that must stay.
 func (d *draw) userRow(id string, onboarded bool, now, created, updated time.Time) row {
 	first, last := pick(d, firstNames), pick(d, lastNames)
-	tail := strings.ReplaceAll(id[:8], "-", "")
+	tail := strings.ReplaceAll(id, "-", "") // unique, whatever the number of users
 	category := "LEISURE"
 	if d.chance(0.2) {
 		category = "BUSINESS"

@@ -16,7 +16,7 @@ import (
 )
 
 // Related finds entities whose rows belong to examples of others, such as the
-// item of a recommendation. It is safe for concurrent use; what it returns does
+// thing that an offer offers. It is safe for concurrent use; what it returns does
 // not change.
 type Related interface {
 	// Find appends the numbers of the entities that may have a row that

@@ -336,7 +336,7 @@ func TestWhatTheGatesCompareIsHandedOutAsText(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string][]string{"currency": {"EUR", "(missing)"}, "user vector version": {"1"}, "item vector version": {"1"}}
+	want := map[string][]string{"currency": {"EUR", "(missing)", "(missing)"}, "user vector version": {"1"}, "item vector version": {"1"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("paths (-want +got)\n%s", diff)
 	}

@@ -88,7 +88,7 @@ const (
 
 // Gate is one measured condition on the dataset.
 type Gate struct {
-	Name      string    `json:"name"` // a short phrase: "Booking rate"
+	Name      string    `json:"name"` // a short phrase: "Largest class"
 	Figure    Figure    `json:"figure"`
 	Unit      Unit      `json:"unit,omitempty"` // of the figure and the threshold
 	Threshold Threshold `json:"threshold"`
@@ -113,7 +113,7 @@ func Within(low, high float64) Threshold { return Threshold{Low: &low, High: &hi
 // 0), then come steps that remove rows, and last the splits they went to, which
 // have Split set: their counts add up to the count of the last step before them.
 type Step struct {
-	Key     string  `json:"key"`     // as DATASET names it: "no_vector"
+	Key     string  `json:"key"`     // as CONTRACT names it: "no_vector"
 	Count   int64   `json:"count"`   // rows left after the step; of a split, its rows
 	Removed int64   `json:"removed"` // rows the step took
 	Share   float64 `json:"share"`   // Count ÷ the first step's count

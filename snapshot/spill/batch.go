@@ -79,18 +79,6 @@ func (c *Column) AppendBytes(v []byte, ok bool) {
 	c.Ends = append(c.Ends, uint32(len(c.Bytes)))
 }
 
-// AppendRow adds row i of another column of the same kind.
-func (c *Column) AppendRow(from *Column, i int) {
-	switch c.Kind {
-	case Float32:
-		c.AppendFloat(from.Floats[i], from.Valid[i])
-	case Text:
-		c.AppendBytes(from.Text(i), from.Valid[i])
-	default:
-		c.AppendInt(from.Ints[i], from.Valid[i])
-	}
-}
-
 // Reset empties the column and keeps its memory.
 func (c *Column) Reset() {
 	c.Valid, c.Floats, c.Ints = c.Valid[:0], c.Floats[:0], c.Ints[:0]

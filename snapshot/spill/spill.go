@@ -61,9 +61,6 @@ func New(dir string, kinds []Kind, partitions, n int) (*Set, error) {
 // Writer returns the i-th writer.
 func (s *Set) Writer(i int) *Writer { return s.writers[i] }
 
-// Partitions is the number of partitions.
-func (s *Set) Partitions() int { return s.partitions }
-
 // Bytes is the size of all that was written.
 func (s *Set) Bytes() int64 {
 	var n int64
