@@ -264,7 +264,8 @@ func (s *statistics) number(at int, x *exporter, k int, v float64, exact float32
 		return
 	}
 	c.numbers.addFloat(exact)
-	if col := &s.p.columns[at]; col.vector && (v < col.Clip[0] || v > col.Clip[1]) {
+	// The ends are rounded as the clipped values are.
+	if col := &s.p.columns[at]; col.vector && (v < float64(float32(col.Clip[0])) || v > float64(float32(col.Clip[1]))) {
 		s.vectors++
 	}
 	s.cell(at, x, k, v)
