@@ -82,11 +82,11 @@ func buildFrom(ctx context.Context, k *checked, source exampleSource) (_ *Result
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.discard()) }()
-	temp := k.TempDir
-	if temp == "" {
-		temp = k.Output
+	if k.TempDir == "" {
+		// What a killed build leaves of its spill is swept with its stage.
+		k.TempDir = stage.dir
 	}
-	if b.set, err = spill.New(temp, p.kinds, partitions, k.Workers); err != nil {
+	if b.set, err = spill.New(k.TempDir, p.kinds, partitions, k.Workers); err != nil {
 		return nil, fmt.Errorf("build dataset: %w", err)
 	}
 	defer func() { err = errors.Join(err, b.set.Close()) }()

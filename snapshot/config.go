@@ -46,7 +46,7 @@ type Config struct {
 	// Output is the directory that holds the versions; it is made if missing.
 	Output string
 	// TempDir holds the spill, about 300 bytes for each candidate. "" puts it
-	// in Output.
+	// beside the files being built, in Output.
 	TempDir    string
 	Key        []byte // the secret, 32 bytes (LoadKey)
 	Pseudonyms string // PerVersion (default) or Stable

@@ -58,11 +58,7 @@ func (b *build) export(ctx context.Context, d *decisions, s *stage) (_ *exported
 	}
 	defer e.test.abort()
 
-	temp := b.TempDir
-	if temp == "" {
-		temp = b.Output
-	}
-	ids, err := spill.New(temp, []spill.Kind{spill.Text}, partitions, b.Workers)
+	ids, err := spill.New(b.TempDir, []spill.Kind{spill.Text}, partitions, b.Workers)
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}

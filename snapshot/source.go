@@ -44,12 +44,8 @@ func newPitSource(k *checked) (*pitSource, error) {
 }
 
 func (s *pitSource) parts(ctx context.Context, n int) (int, error) {
-	temp := s.k.TempDir
-	if temp == "" {
-		temp = s.k.Output
-	}
 	var err error
-	if s.related, err = pit.LoadRelated(ctx, s.k.View, s.k.Definition, temp, relatedBytes); err != nil {
+	if s.related, err = pit.LoadRelated(ctx, s.k.View, s.k.Definition, s.k.TempDir, relatedBytes); err != nil {
 		return 0, err
 	}
 	s.joiners.New = func() any {

@@ -97,10 +97,12 @@ func (c *buildCommand) Run(p *program) (err error) {
 	}
 	cfg.Progress = progress(p)
 	result, err := snapshot.Build(ctx, cfg)
-	if errors.Is(err, syscall.ENOSPC) {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: free some disk, or choose another with --output; nothing was published", err)
-	}
-	if err != nil {
+	case errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w: raise the limit of file sizes with ulimit -f; nothing was published", err)
+	case err != nil:
 		return usage(err)
 	}
 	return printResult(p.stdout, result)
