@@ -222,12 +222,12 @@ func TestStalledStreamKeepsTheConnectionAlive(t *testing.T) {
 	r.newStream(4 << 20)
 	r.start()
 	r.streaming()
-	before := r.walsender()
 	// More than stream, publisher and queue can hold.
 	for i := range 100 {
 		r.exec(fmt.Sprintf("INSERT INTO a SELECT g, repeat(md5(g::text), 1000) FROM generate_series(%d, %d) g", i*20, i*20+19))
 	}
 	r.until("the source is parked", func(s cdc.Status) bool { return s.Parked })
+	before := r.walsender() // known to the server by now: rows have come over it
 	hold := time.NewTimer(5 * time.Second)
 	<-hold.C
 	if s := r.source.Status(); !s.Parked || s.Reconnects != 0 {
