@@ -97,13 +97,19 @@ const (
 // stream has taken a message; it must not wait for the publisher. The
 // publisher ends with ctx, with Close, or with its first error.
 func (l *Log) Publisher(ctx context.Context, after uint64, acked func(sequence uint64, header change.Header)) *Publisher {
+	p, start := l.newPublisher(ctx, after, acked)
+	go start()
+	return p
+}
+
+// newPublisher makes a publisher and tells what its goroutine runs.
+func (l *Log) newPublisher(ctx context.Context, after uint64, acked func(uint64, change.Header)) (*Publisher, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	p := &Publisher{
 		log: l, acked: acked, cancel: cancel, last: after, session: rand.Text(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
-	go p.run(ctx)
-	return p
+	return p, func() { p.run(ctx) }
 }
 
 // Publish queues a message, which belongs to the publisher from then on. It

@@ -166,13 +166,16 @@ func TestMessagesStoredAlreadyAreNotStoredTwice(t *testing.T) {
 	f.publisher.Close()
 
 	var acked []uint64
-	p := l.Publisher(t.Context(), 3, func(sequence uint64, _ change.Header) { acked = append(acked, sequence) })
-	defer p.Close()
+	// All are in its queue before it sends the first, as after an interruption:
+	// a message of the stream that is not in the queue is another writer's.
+	p, start := l.newPublisher(t.Context(), 3, func(sequence uint64, _ change.Header) { acked = append(acked, sequence) })
 	for _, m := range messages[3:] {
 		if err := p.Publish(t.Context(), m.header, m.data); err != nil {
 			t.Fatal(err)
 		}
 	}
+	go start()
+	defer p.Close()
 	if err := p.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
