@@ -9,9 +9,25 @@ const (
 	// Backfill is the first reading of the published tables, in one exported
 	// snapshot; all of it is one transaction with one version.
 	Backfill Kind = 2
-	// Refill is a later re-reading of one table.
+	// Refill is a later re-reading of tables.
 	Refill Kind = 3
 )
+
+// Table names a table of the source.
+type Table struct {
+	Schema, Name string
+}
+
+// Scope says what a backfill or refill read, and what of it counts: a store
+// that holds rows already compares them with it (DESIGN §5).
+type Scope struct {
+	// Low is the version of the last transaction that the snapshot saw. A row
+	// that a later one changed is left to the stream.
+	Low Version
+	// Tables are the tables that were read whole: a row of them that the snapshot
+	// lacked, and that no transaction after Low brought, is gone.
+	Tables []Table
+}
 
 // Op is what happened to a row.
 type Op uint8
@@ -101,7 +117,9 @@ type Transaction struct {
 	// completes it. A transaction in one piece is part 0 and last.
 	Part uint32
 	Last bool
-	Rows []Row
+	// Scope is set in part 0 of a Backfill or Refill, and nowhere else.
+	Scope *Scope
+	Rows  []Row
 }
 
 // Tick says that nothing more will come at or before Moment: the source was

@@ -21,6 +21,7 @@ import (
 
 	"dreamfeed/deploy"
 	"dreamfeed/internal/definition"
+	"dreamfeed/internal/secret"
 )
 
 // The exit codes of both programs.
@@ -114,7 +115,7 @@ func Parse(name, description string, grammar any, args []string, stdout, stderr 
 	if err != nil {
 		return nil, &UsageError{Err: err}
 	}
-	return ctx, nil
+	return ctx, refuseSecrets(ctx.Path)
 }
 
 // help prints the program's help with the flags of its default command, which
@@ -170,7 +171,7 @@ func Report(name string, err error, stderr io.Writer) int {
 	if err == nil {
 		return ExitDone
 	}
-	fmt.Fprintf(stderr, "%s: %s\n", name, strings.TrimSpace(err.Error()))
+	fmt.Fprintf(stderr, "%s: %s\n", name, secret.Redact(strings.TrimSpace(err.Error())))
 	var usage *UsageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(stderr, "Run %s --help for the flags.\n", name)

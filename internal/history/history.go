@@ -72,6 +72,18 @@ func (t *Table) Slot(column string) int {
 	return -1
 }
 
+// Gap is a time of which changes are missing, because a feed was begun anew
+// (a new epoch): history is whole up to From and again from To on. A view as of a
+// moment between is refused; a feature as of one is inexact.
+type Gap struct {
+	From change.Version `json:"from"`
+	// To is the version of the backfill that ended the gap, 0 while it is open.
+	To change.Version `json:"to,omitempty"`
+}
+
+// Holds says whether the moment lies in the gap.
+func (g Gap) Holds(v change.Version) bool { return v > g.From && (g.To == 0 || v < g.To) }
+
 // Info describes a view: what it was taken of, and how far it can be trusted.
 type Info struct {
 	// AsOf is the moment of the view: it holds the versions at or before it.
@@ -86,11 +98,13 @@ type Info struct {
 	Birth change.Version `json:"birth"`
 	// Floor is the retention floor: history is whole at and after it. It equals
 	// Birth until something was removed.
-	Floor      change.Version `json:"floor"`
-	Epoch      change.Epoch   `json:"epoch"`
-	Origin     change.Origin  `json:"origin"`
-	Definition string         `json:"definition"` // hash of the definition in force
-	Tables     []Table        `json:"tables"`
+	Floor  change.Version `json:"floor"`
+	Epoch  change.Epoch   `json:"epoch"`
+	Origin change.Origin  `json:"origin"`
+	// Gaps are the times before AsOf of which changes are missing, oldest first.
+	Gaps       []Gap   `json:"gaps,omitempty"`
+	Definition string  `json:"definition"` // hash of the definition in force
+	Tables     []Table `json:"tables"`
 }
 
 // Table returns the table with the given name, nil if the store has none.
