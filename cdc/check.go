@@ -106,6 +106,9 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (*inspection, erro
 	if err != nil || old {
 		return in, err
 	}
+	if err := in.checkRights(ctx, conn); err != nil {
+		return nil, err
+	}
 	if in.Tables, err = readCatalogue(ctx, conn, cfg.Definition); err != nil {
 		return nil, err
 	}
@@ -123,7 +126,7 @@ func inspect(ctx context.Context, conn *pgx.Conn, cfg Config) (*inspection, erro
 		// What the publication should be is not known.
 		return in, nil //nolint:nilerr // what is fatal is in the faults; it is the caller who refuses
 	}
-	return in, in.checkPublication(ctx, conn, cfg.Publication)
+	return in, in.checkPublication(ctx, conn, &cfg)
 }
 
 func (in *inspection) fault(object, problem, mend string) {
@@ -176,7 +179,8 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user`
 
 // checkPublication compares the publication with what the tables need, and the
 // role's rights with what it takes to mend it.
-func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, name string) error {
+func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, cfg *Config) error {
+	name := cfg.Publication
 	object := "publication " + name
 	role := quoteIdent(in.Role)
 	if in.Publication == nil {
@@ -199,12 +203,13 @@ func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, name
 	if ok {
 		return nil
 	}
-	if lacks := in.Publication.lacks(in.Tables); lacks != "" && in.Slot != nil {
-		// A feed has begun: to widen its publication would hide what it lacks. A
-		// first backfill that is not complete widens it itself.
+	if lacks := in.Publication.lacks(cfg.filled(in.Tables)); lacks != "" && in.Slot != nil {
+		// A feed has begun: to widen its publication would hide what it lacks, but
+		// of tables that are refilled. A first backfill that is not complete widens it
+		// itself.
 		in.Faults = append(in.Faults, Fault{
 			Object: object, Problem: lacks + ", and the feed has begun without it",
-			Mend: "restore the definition, or " + beginAnew,
+			Mend: "if the definition has gained it, start ingest, which takes it in; otherwise " + beginAnew,
 		})
 		return nil
 	}
@@ -246,8 +251,8 @@ func (in *inspection) slotFaults(cfg Config) []Fault {
 		faults = append(faults, Fault{Object: object, Problem: problem, Mend: mend, Fatal: true})
 	}
 	switch {
-	case slot.Type != "logical" || slot.Plugin != outputPlugin || slot.Temporary:
-		add("it is not a permanent logical slot with plugin "+outputPlugin, drop)
+	case slot.Type != "logical" || slot.Plugin != outputPlugin || slot.Temporary || slot.TwoPhase:
+		add("it is not a permanent logical slot with plugin "+outputPlugin+" and without two_phase", drop)
 	case slot.Database != in.Database:
 		add("it belongs to database "+slot.Database, drop)
 	case slot.Active:
@@ -255,10 +260,10 @@ func (in *inspection) slotFaults(cfg Config) []Fault {
 		add("server process "+pid+" uses it", "SELECT pg_terminate_backend("+pid+")")
 	}
 	if reason := slot.lost(); reason != "" {
-		add("the server has given it up ("+reason+")", drop)
+		add("the server has given it up ("+reason+"), and with it the changes that were not read yet", beginAnew)
 	}
 	if in.Publication == nil {
-		add(fmt.Sprintf("it exists, confirmed up to %s, but publication %s does not", slot.confirmed, cfg.Publication), drop)
+		add(fmt.Sprintf("it exists, confirmed up to %s, but publication %s does not", slot.confirmed, cfg.Publication), beginAnew)
 	}
 	return faults
 }

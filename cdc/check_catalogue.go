@@ -111,9 +111,11 @@ func (t *sourceTable) identity() []string {
 	return nil
 }
 
+// primary returns the columns of the primary key; nil if there is none, or if
+// it is deferrable, and so no replica identity for PostgreSQL.
 func (t *sourceTable) primary() []string {
 	for i := range t.Indexes {
-		if t.Indexes[i].Primary {
+		if t.Indexes[i].Primary && t.Indexes[i].Identity {
 			return t.Indexes[i].Columns
 		}
 	}

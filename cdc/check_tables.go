@@ -109,11 +109,8 @@ func (in *inspection) checkColumns(t *sourceTable) bool {
 			in.fault(object, "it is a generated column, which PostgreSQL does not publish", "take it out of the definition")
 		}
 		if !c.accepts(want.Type) {
-			mend := "correct the column's type in the definition"
-			if fitting := c.logical(); fitting != "" {
-				mend = fmt.Sprintf("set %s: %s in the definition", want.Name, fitting)
-			}
-			in.fault(object, fmt.Sprintf("its type %s cannot be read as %s", c.TypeName, want.Type), mend)
+			in.fault(object, fmt.Sprintf("its type %s cannot be read as %s", c.TypeName, want.Type),
+				fmt.Sprintf("set %s: %s in the definition", want.Name, c.logical()))
 		}
 	}
 	for _, key := range t.Definition.Key {
@@ -133,7 +130,7 @@ func (c *sourceColumn) accepts(want definition.Type) bool {
 	return c.logical() == want
 }
 
-// logical is the logical type that fits the column, "" if none does.
+// logical is the logical type that fits the column.
 func (c *sourceColumn) logical() definition.Type {
 	if c.BaseEnum {
 		return definition.Text
@@ -159,7 +156,7 @@ func (c *sourceColumn) logical() definition.Type {
 	case "text", "varchar", "bpchar", "citext":
 		return definition.List
 	}
-	return ""
+	return definition.Text // as the source writes it
 }
 
 // checkReadable checks that the backfill may read the columns of a table or leaf.
@@ -228,7 +225,7 @@ func (in *inspection) checkIdentity(t *sourceTable) {
 	case identity == nil && t.Replica == 'n':
 		in.fault(object, "it has REPLICA IDENTITY NOTHING, so that UPDATE and DELETE on it fail once it is published", t.identitySQL(key, false))
 	case identity == nil:
-		in.fault(object, "it has no replica identity (no primary key), so that UPDATE and DELETE on it fail once it is published", t.identitySQL(key, false))
+		in.fault(object, "it has no replica identity (no primary key, or a deferrable one), so that UPDATE and DELETE on it fail once it is published", t.identitySQL(key, false))
 	case !sameNames(identity, key):
 		mend := fmt.Sprintf("set key: [%s] in the definition", strings.Join(identity, ", "))
 		if t.unique(key) {
@@ -274,7 +271,7 @@ func (t *sourceTable) addKeySQL(columns []string) string {
 	if t.Replica != 'd' && t.Replica != 'f' {
 		identity = ", REPLICA IDENTITY DEFAULT"
 	}
-	if t.primary() == nil {
+	if !slices.ContainsFunc(t.Indexes, func(x sourceIndex) bool { return x.Primary }) {
 		if len(columns) == 0 {
 			return alter + "ADD PRIMARY KEY (…)"
 		}

@@ -9,6 +9,8 @@
 // version* own the conversation with PostgreSQL: they check that the database
 // can be followed, keep publication and slot, read the first state through COPY
 // in the slot's snapshot, follow the log, and give each transaction its version.
+// Files snapshot* show the tables as of an exact position of the log to whoever
+// asks, without a slot that stays: for refills, and to compare source and store.
 //
 // # The stream half
 //
@@ -31,6 +33,13 @@
 // full stream makes it wait, and nothing is ever discarded. A [Reader] hands out
 // the messages in order; a gap, a broken chain, or a stream that was made anew is
 // a typed error.
+//
+// What a restart compares with the server is kept with the stream: origin and
+// positions in its last message (slot.go), the identities of publication and slot
+// in its metadata (publication_identity.go, slot_identity.go). Where a feed cannot
+// go on, [PlanReset] begins a new epoch behind what the store holds; an external
+// stream that has lost messages is replaced by [Log.Renew] and goes on from the
+// store.
 //
 // # Promises
 //

@@ -47,6 +47,7 @@ const (
 	recordAbandon   = 6
 	recordFragment  = 7
 	recordAssembled = 8
+	recordScope     = 9
 )
 
 // Sizes of the records that have a fixed one, without type and length.

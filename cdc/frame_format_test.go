@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -87,6 +88,66 @@ func seal(data []byte) []byte {
 		binary.LittleEndian.PutUint32(data[end:], crc32.Checksum(data[:end], castagnoli))
 	}
 	return data
+}
+
+// A scope stands right behind the beginning of a backfill or refill, once.
+func TestMalformedScopeIsRefused(t *testing.T) {
+	ctx := t.Context()
+	rel := &change.Relation{ID: 1, Schema: "s", Name: "t", Columns: []change.Column{{Name: "a"}}}
+	scope := change.Scope{Low: 9, Tables: []change.Table{{Schema: "s", Name: "t"}, {Schema: "", Name: "u"}}}
+	payload := appendScope(nil, scope)
+	record := append([]byte{recordScope, byte(len(payload))}, payload...)
+	message := func(kind change.Kind) []byte {
+		var messages []frameMessage
+		w := mustWriter(t, frameConfig(&messages))
+		steps := []error{w.relation(appendRelation(nil, rel)), w.begin(ctx, kind, 10, 1, 10, 1)}
+		if kind != change.Live {
+			steps = append(steps, w.scope(ctx, scope))
+		}
+		steps = append(steps, w.row(ctx, appendInsert(nil, 1, []change.Value{{Kind: change.Null}})), w.commit(ctx, 12), w.flush(ctx))
+		if err := errors.Join(steps...); err != nil {
+			t.Fatal(err)
+		}
+		return messages[0].data
+	}
+	refill, live := message(change.Refill), message(change.Live)
+	if !bytes.Contains(refill, record) {
+		t.Fatal("the refill does not hold the scope's record as it is known here")
+	}
+	with := func(payload ...byte) []byte {
+		return bytes.Replace(refill, record, append([]byte{recordScope, byte(len(payload))}, payload...), 1)
+	}
+	low := binary.LittleEndian.AppendUint64(nil, 9)
+	behindBegin := headerBytes + 2 + beginBytes
+	var d Decoder
+	var batch change.Batch
+	if _, err := d.Decode(1, seal(with(payload...)), &batch); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&scope, batch.Entries[0].Transaction.Scope); diff != "" {
+		t.Errorf("scope written (-) and read (+) differ:\n%s", diff)
+	}
+	for name, data := range map[string][]byte{
+		"nothing":                    with(),
+		"a cut version":              with(low[:7]...),
+		"no number of tables":        with(low...),
+		"no table":                   with(append(low, 0)...),
+		"more tables than bytes":     with(append(low, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1)...),
+		"a number without end":       with(append(low, 0x80)...),
+		"a name that is cut":         with(append(low, 1, 1, 's', 2, 't')...),
+		"a name that is missing":     with(append(low, 1, 1, 's')...),
+		"bytes left over":            with(append(low, 1, 1, 's', 1, 't', 0)...),
+		"a version not below it":     with(append(binary.LittleEndian.AppendUint64(nil, 10), payload[8:]...)...),
+		"none at all":                bytes.Replace(refill, record, nil, 1),
+		"one too many":               bytes.Replace(refill, record, append(record, record...), 1),
+		"one in a live transaction":  append(append(append([]byte(nil), live[:behindBegin]...), record...), live[behindBegin:]...),
+		"one before its transaction": append(append(append([]byte(nil), refill[:headerBytes]...), record...), refill[headerBytes:]...),
+	} {
+		var corrupt *CorruptMessageError
+		if _, err := d.Decode(1, seal(data), &batch); !errors.As(err, &corrupt) {
+			t.Errorf("%s: got %v, want a *CorruptMessageError", name, err)
+		}
+	}
 }
 
 func TestMissingFragmentOfALargeRowIsSeen(t *testing.T) {
@@ -209,6 +270,7 @@ func TestGoldenMessages(t *testing.T) {
 	step(w.tick(ctx, at+1_000_000, 0x2000))
 	step(w.flush(ctx))
 	step(w.begin(ctx, change.Refill, at+2_000_000, at+1_999_000, 0x2100, 731))
+	step(w.scope(ctx, change.Scope{Low: at + 1_000_000, Tables: []change.Table{{Schema: rel.Schema, Name: rel.Name}}}))
 	step(w.row(ctx, insert("2", "Octavia")))
 	step(w.flush(ctx))
 	step(w.row(ctx, insert("3", "Samuel")))
@@ -241,7 +303,11 @@ func TestGoldenMessages(t *testing.T) {
 func FuzzDecodeFrame(f *testing.F) {
 	r := rand.New(rand.NewPCG(1, 1))
 	var messages []frameMessage
-	writeEvents(f, mustWriter(f, frameConfig(&messages)), frameHistory(r, 30))
+	events := frameHistory(r, 30)
+	if !slices.ContainsFunc(events, func(e frameEvent) bool { return e.scope != nil }) {
+		f.Fatal("no seed holds a scope")
+	}
+	writeEvents(f, mustWriter(f, frameConfig(&messages)), events)
 	for _, m := range messages {
 		f.Add(m.data)
 	}

@@ -127,6 +127,8 @@ func (c *decoding) apply(kind byte, p []byte) error {
 	switch {
 	case kind == recordBegin && sized(beginBytes):
 		return c.begin(p)
+	case kind == recordScope:
+		return c.scope(p)
 	case kind == recordRelation:
 		return c.relation(p)
 	case kind == recordRow:
@@ -206,6 +208,24 @@ func (c *decoding) begin(p []byte) error {
 	return nil
 }
 
+// scope takes in what a backfill or refill reads.
+func (c *decoding) scope(p []byte) error {
+	if c.tx == nil || c.tx.Kind == change.Live || c.tx.Part > 0 || c.tx.Scope != nil || len(c.tx.Rows) > 0 {
+		return c.corrupt("a scope stands elsewhere than behind the beginning of a backfill or refill")
+	}
+	s, ok := decodeScope(p)
+	if !ok || s.Low >= c.tx.Version {
+		return c.corrupt("the scope of a backfill or refill is malformed")
+	}
+	c.tx.Scope = s
+	return nil
+}
+
+// scoped says whether the open transaction has the scope that its kind needs.
+func (c *decoding) scoped() bool {
+	return c.tx.Kind == change.Live || c.tx.Part > 0 || c.tx.Scope != nil
+}
+
 func (c *decoding) relation(p []byte) error {
 	rel := c.cache[string(p)]
 	if rel == nil {
@@ -225,6 +245,9 @@ func (c *decoding) row(p []byte) error {
 	}
 	if c.ordinal+1 == 0 {
 		return c.corrupt("the transaction has too many rows")
+	}
+	if !c.scoped() {
+		return c.corrupt("a backfill or refill does not say what it reads")
 	}
 	id, err := rowRelation(p)
 	if err != nil {
@@ -252,6 +275,8 @@ func (c *decoding) end(lsn change.LSN, rows uint32) error {
 		return c.corrupt("a transaction ends that has not begun")
 	case rows != c.ordinal:
 		return c.corrupt("the transaction ends after %d rows, not after %d as it says", c.ordinal, rows)
+	case !c.scoped():
+		return c.corrupt("a backfill or refill does not say what it reads")
 	}
 	c.tx.EndLSN, c.tx.Last = lsn, true
 	c.alone = c.tx.Part > 0
@@ -324,12 +349,15 @@ func (c *decoding) fragment() error {
 	if offset == 0 {
 		c.release(false)
 		c.Decoder.size = size
-		if uint64(cap(c.carried)) < size {
-			c.carried = make([]byte, 0, size)
-		}
 	}
 	if c.size != size || offset != uint64(len(c.carried)) || uint64(len(p)) > size-offset {
 		return c.corrupt("a fragment of a large row is missing before this one")
+	}
+	if need := len(c.carried) + len(p); need > cap(c.carried) {
+		// The memory grows with what has come: a size alone allocates nothing.
+		grown := make([]byte, len(c.carried), min(max(need, 2*len(c.carried)), int(size)))
+		copy(grown, c.carried)
+		c.carried = grown
 	}
 	c.carried = append(c.carried, p...)
 	return nil

@@ -21,7 +21,8 @@ type frameEvent struct {
 	kind    change.Kind
 	version change.Version
 	lsn     change.LSN // of the commit; the end is 8 further
-	raw     [][]byte   // Relation and row messages
+	scope   *change.Scope
+	raw     [][]byte // Relation and row messages
 }
 
 func (e *frameEvent) end() change.LSN { return e.lsn + 8 }
@@ -50,7 +51,11 @@ func frameHistory(r *rand.Rand, n int) []frameEvent {
 		}
 		e := frameEvent{kind: change.Live, version: version, lsn: lsn}
 		if r.IntN(9) == 0 {
-			e.kind = change.Backfill
+			e.kind = []change.Kind{change.Backfill, change.Refill}[r.IntN(2)]
+			e.scope = &change.Scope{Low: change.Version(r.Uint64N(uint64(version)))}
+			for _, rel := range rels[:1+r.IntN(len(rels))] {
+				e.scope.Tables = append(e.scope.Tables, change.Table{Schema: rel.Schema, Name: rel.Name})
+			}
 		}
 		described := map[uint32]bool{}
 		for range []int{0, 1, 2, 3, 40}[r.IntN(5)] {
@@ -113,6 +118,9 @@ func writeEvents(t testing.TB, w *messageWriter, events []frameEvent) {
 			continue
 		}
 		check(w.begin(ctx, e.kind, e.version, int64(e.version)-3, e.lsn, uint32(e.version)))
+		if e.scope != nil {
+			check(w.scope(ctx, *e.scope))
+		}
 		for _, raw := range e.raw {
 			if raw[0] == msgRelation {
 				check(w.relation(raw))
@@ -125,7 +133,7 @@ func writeEvents(t testing.TB, w *messageWriter, events []frameEvent) {
 	check(w.flush(ctx))
 }
 
-// frameRow is a row as read back, without borrowed memory.
+// frameRow is a row as read back, or a scope, without borrowed memory.
 type frameRow struct {
 	Version  change.Version
 	Ordinal  uint32
@@ -170,6 +178,9 @@ func readMessages(t testing.TB, d *Decoder, messages []frameMessage) (rows []fra
 			if e.Transaction == nil {
 				continue
 			}
+			if e.Transaction.Scope != nil {
+				rows = append(rows, scopeRow(e.Transaction.Kind, e.Transaction.Version, e.Transaction.Scope))
+			}
 			for _, row := range e.Transaction.Rows {
 				rows = append(rows, frameRow{e.Transaction.Version, row.Ordinal, *row.Relation, row.Op, fmt.Sprintf("%v %v %q %q", row.OldFull, row.New == nil, row.Old, row.New)})
 			}
@@ -179,6 +190,11 @@ func readMessages(t testing.TB, d *Decoder, messages []frameMessage) (rows []fra
 		}
 	}
 	return rows, ends
+}
+
+// scopeRow stands for a scope among the rows.
+func scopeRow(kind change.Kind, version change.Version, s *change.Scope) frameRow {
+	return frameRow{Version: version, Row: fmt.Sprintf("kind %d reads behind %d: %q", kind, s.Low, s.Tables)}
 }
 
 // meaning is what a reader should make of events.
@@ -192,6 +208,9 @@ func meaning(t testing.TB, events []frameEvent) (rows []frameRow, ends map[chang
 			continue
 		}
 		ends[e.version] = e.end()
+		if e.scope != nil {
+			rows = append(rows, scopeRow(e.kind, e.version, e.scope))
+		}
 		ordinal := uint32(0)
 		for _, raw := range e.raw {
 			if raw[0] == msgRelation {
@@ -446,6 +465,37 @@ func TestWriterRefusesWhatDoesNotContinueTheStream(t *testing.T) {
 			t.Errorf("got %v, want a *MessageError", err)
 		}
 	})
+	scope := change.Scope{Low: 9, Tables: []change.Table{{Schema: "public", Name: "t"}}}
+	for name, tc := range map[string]struct {
+		kind  change.Kind
+		steps func(w *messageWriter) error
+	}{
+		"a row of a refill that does not say what it reads": {change.Refill, func(w *messageWriter) error { return w.row(ctx, row) }},
+		"the end of a backfill that does not":               {change.Backfill, func(w *messageWriter) error { return w.commit(ctx, 11) }},
+		"a scope of what the source committed":              {change.Live, func(w *messageWriter) error { return w.scope(ctx, scope) }},
+		"a second scope": {change.Refill, func(w *messageWriter) error {
+			if err := w.scope(ctx, scope); err != nil {
+				t.Fatal(err)
+			}
+			return w.scope(ctx, scope)
+		}},
+		"a scope without a table":              {change.Refill, func(w *messageWriter) error { return w.scope(ctx, change.Scope{Low: 9}) }},
+		"a scope that is not below its refill": {change.Refill, func(w *messageWriter) error { return w.scope(ctx, change.Scope{Low: 10, Tables: scope.Tables}) }},
+		"a scope above the largest message": {change.Refill, func(w *messageWriter) error {
+			return w.scope(ctx, change.Scope{Tables: make([]change.Table, 800)})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var messages []frameMessage
+			w := mustWriter(t, frameConfig(&messages))
+			if err := errors.Join(w.relation(appendRelation(nil, rel)), w.begin(ctx, tc.kind, 10, 1, 10, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tc.steps(w); err == nil {
+				t.Error("it is accepted")
+			}
+		})
+	}
 	t.Run("a version that is not above the one before", func(t *testing.T) {
 		w := fresh(t)
 		if err := w.commit(ctx, 11); err != nil {

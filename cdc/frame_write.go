@@ -84,6 +84,7 @@ type writerTransaction struct {
 	part       uint32 // number of the part being built
 	rows       uint32 // rows received
 	held       uint32 // rows that the stream holds from an earlier run
+	scoped     bool   // what it reads is said, or need not be
 	// begun says that the message being built holds the part's begin record, at
 	// offset; header is the message's header before it.
 	begun  bool
@@ -134,6 +135,10 @@ func (w *messageWriter) resumed() (openTransaction, bool) {
 	return *w.resume, true
 }
 
+// passing says that rows of a resumed transaction are passed over at the
+// moment, since the stream holds them.
+func (w *messageWriter) passing() bool { return w.tx.active && w.tx.rows < w.tx.held }
+
 // previous is the highest version used so far, also by what is not emitted yet:
 // the next transaction or tick needs a higher one (a resumed one the same).
 func (w *messageWriter) previous() change.Version { return w.used }
@@ -165,7 +170,7 @@ func (w *messageWriter) begin(_ context.Context, kind change.Kind, version chang
 	if w.err != nil {
 		return w.err
 	}
-	tx := writerTransaction{active: true, kind: kind, version: version, commitTime: commitTime, commitLSN: commitLSN, xid: xid}
+	tx := writerTransaction{active: true, kind: kind, version: version, commitTime: commitTime, commitLSN: commitLSN, xid: xid, scoped: kind == change.Live}
 	switch r := w.resume; {
 	case w.tx.active:
 		return w.fail(fmt.Errorf("begin transaction at %s: the one at %s has not ended", commitLSN, w.tx.commitLSN))
@@ -181,10 +186,39 @@ func (w *messageWriter) begin(_ context.Context, kind change.Kind, version chang
 			Reason: fmt.Sprintf("the source goes on with another one, at %s: abandon it first", commitLSN),
 		})
 	case r != nil:
-		tx.part, tx.held = r.Part+1, r.NextOrdinal
+		tx.part, tx.held, tx.scoped = r.Part+1, r.NextOrdinal, true
 		w.resume = nil
 	}
 	w.tx, w.used = tx, version
+	return nil
+}
+
+// scope says what a backfill or refill reads. It comes right after begin. Of a
+// transaction that goes on it is in the stream already.
+func (w *messageWriter) scope(ctx context.Context, s change.Scope) error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.tx.active && w.tx.part > 0 {
+		return nil
+	}
+	switch {
+	case !w.tx.active || w.tx.scoped:
+		return w.fail(errors.New("write scope: it stands right behind the beginning of a backfill or refill"))
+	case len(s.Tables) == 0 || s.Low >= w.tx.version:
+		return w.fail(fmt.Errorf("write scope: %d tables read behind version %d, in transaction %d", len(s.Tables), s.Low, w.tx.version))
+	}
+	payload := appendScope(nil, s)
+	if need := headerBytes + beginBytes + len(payload) + endBytes + 3*recordOverhead + trailerBytes; need > w.cfg.MaxBytes {
+		return w.fail(fmt.Errorf("write scope of %d tables: a message of %d bytes cannot hold it: raise the server's max_payload", len(s.Tables), w.cfg.MaxBytes))
+	}
+	if err := w.room(ctx, beginBytes+len(payload)+endBytes+3*recordOverhead+trailerBytes); err != nil {
+		return w.fail(err)
+	}
+	w.openPart()
+	w.record(recordScope, len(payload))
+	w.buf = append(w.buf, payload...)
+	w.tx.scoped = true
 	return nil
 }
 
@@ -219,6 +253,9 @@ func (w *messageWriter) row(ctx context.Context, raw []byte) error {
 // addRow adds a row message about one table.
 func (w *messageWriter) addRow(ctx context.Context, raw []byte) error {
 	ordinal := w.tx.rows
+	if !w.tx.scoped {
+		return fmt.Errorf("write row of the transaction at %s: it does not say what it reads", w.tx.commitLSN)
+	}
 	if ordinal == math.MaxUint32 {
 		return fmt.Errorf("write row of the transaction at %s: it has more than %d rows", w.tx.commitLSN, uint32(math.MaxUint32))
 	}
@@ -282,6 +319,9 @@ func (w *messageWriter) commit(ctx context.Context, endLSN change.LSN) error {
 	}
 	if !w.tx.active {
 		return w.fail(errors.New("commit: no transaction has begun"))
+	}
+	if !w.tx.scoped {
+		return w.fail(fmt.Errorf("commit the transaction at %s: it does not say what it reads", w.tx.commitLSN))
 	}
 	if w.tx.rows < w.tx.held {
 		return w.fail(&OpenTransactionError{

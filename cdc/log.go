@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/durable"
 )
 
 // LogConfig configures a Log.
@@ -52,6 +53,8 @@ type LogConfig struct {
 	// AckTimeout is how long the publisher waits for an acknowledgement before
 	// it looks what the stream holds, 30 s when 0.
 	AckTimeout time.Duration
+	// Hook is told of every durable step; nil for none.
+	Hook durable.Hook
 	// Logger receives the server's and the connection's warnings; required.
 	Logger *slog.Logger
 }
@@ -139,7 +142,7 @@ func OpenLog(ctx context.Context, cfg LogConfig) (_ *Log, err error) {
 			return nil, fmt.Errorf("open stream in %s: %w", cfg.Dir, err)
 		}
 	} else if l.conn, err = nats.Connect(cfg.URL, l.options(cfg.Options...)...); err != nil {
-		return nil, fmt.Errorf("open stream: connect to the NATS server %s: %w: start one with JetStream there, or correct --nats-url", shownURL(cfg.URL), withoutURL(err))
+		return nil, connectLogError(cfg.URL, err)
 	}
 	l.js, err = jetstream.New(l.conn, jetstream.WithDefaultTimeout(requestTimeout),
 		jetstream.WithPublishAsyncMaxPending(2*windowMessages), jetstream.WithPublishAsyncTimeout(cfg.AckTimeout))
@@ -220,11 +223,14 @@ func (l *Log) openStream(ctx context.Context) error {
 		case unborn:
 			l.cfg.Logger.Info("a stream that was not made to the end is made again", keyStream, l.cfg.Name)
 		case l.unrecovered():
-			return fmt.Errorf("open stream %s: the server could not recover it from its files in %s: see the log of component nats-server; move the directory away to begin anew", l.cfg.Name, l.cfg.Dir)
+			return fmt.Errorf("open stream %s: the server could not recover it from its files in %s: see the log of component nats-server; restore the directory, or move it away and "+beginAnew, l.cfg.Name, l.cfg.Dir)
 		}
 		var id [8]byte
 		if _, err := rand.Read(id[:]); err != nil {
 			return fmt.Errorf("make stream %s: draw its identity: %w", l.cfg.Name, err)
+		}
+		if err := l.cfg.Hook.Before(durable.CreateStream); err != nil {
+			return fmt.Errorf("make stream %s: %w", l.cfg.Name, err)
 		}
 		l.stream, err = l.js.CreateStream(ctx, jetstream.StreamConfig{
 			Name:      l.cfg.Name,
@@ -380,6 +386,9 @@ func (l *Log) Trim(ctx context.Context, upTo uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	if err := l.cfg.Hook.Before(durable.Trim); err != nil {
+		return fmt.Errorf("trim stream %s below %d: %w", l.cfg.Name, below, err)
+	}
 	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(below)); err != nil {
 		return fmt.Errorf("trim stream %s below %d: %w", l.cfg.Name, below, err)
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"dreamfeed/internal/durable"
 )
 
 const (
@@ -104,6 +106,9 @@ func (l *Log) removeUnborn() (removed bool, err error) {
 		if info.IsDir() || info.Size() > 0 {
 			return false, nil
 		}
+	}
+	if err := l.cfg.Hook.Before(durable.RemoveFile); err != nil {
+		return false, err
 	}
 	return true, os.RemoveAll(dir)
 }

@@ -22,9 +22,9 @@ type IncarnationError struct {
 // Error names both incarnations.
 func (e *IncarnationError) Error() string {
 	if e.Got == 0 {
-		return fmt.Sprintf("stream %s is gone (it was incarnation %x): restart ingest to begin a new one", e.Stream, e.Want)
+		return fmt.Sprintf("stream %s was removed (it was incarnation %x): start ingest again, which goes on from the store or says what else mends it", e.Stream, e.Want)
 	}
-	return fmt.Sprintf("stream %s was made anew: it is incarnation %x, not %x: restart ingest", e.Stream, e.Got, e.Want)
+	return fmt.Sprintf("stream %s was made anew: it is incarnation %x, not %x: start ingest again, which goes on from the store or says what else mends it", e.Stream, e.Got, e.Want)
 }
 
 // GapError means that messages which the reader needs are no longer in the

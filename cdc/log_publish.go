@@ -16,6 +16,7 @@ import (
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/disk"
+	"dreamfeed/internal/durable"
 )
 
 // The publisher's window: what may be published and not yet acknowledged. When
@@ -271,6 +272,9 @@ func (p *Publisher) send() error {
 		if before != nil {
 			opts = append(opts, jetstream.WithExpectLastMsgID(before.id))
 		}
+		if err := p.log.cfg.Hook.At(durable.Publish, uint64(next.header.Resume)); err != nil {
+			return err
+		}
 		future, err := p.log.js.PublishMsgAsync(msg, opts...)
 		if err != nil {
 			return err
@@ -296,15 +300,20 @@ func (p *Publisher) take(head *publication, ack *jetstream.PubAck) error {
 	if ack.Sequence != p.last+1 {
 		return fmt.Errorf("message stored as %d, not as %d", ack.Sequence, p.last+1)
 	}
+	if err := p.confirm(head); err != nil {
+		return err
+	}
 	p.sent--
 	p.careful = false
 	p.full.Store(false)
-	p.confirm(head)
 	return nil
 }
 
 // confirm drops the oldest message of the queue, which the stream holds.
-func (p *Publisher) confirm(head *publication) {
+func (p *Publisher) confirm(head *publication) error {
+	if err := p.log.cfg.Hook.At(durable.Acknowledge, uint64(head.header.Resume)); err != nil {
+		return err
+	}
 	p.last++
 	p.acked(p.last, head.header)
 	p.mu.Lock()
@@ -317,6 +326,7 @@ func (p *Publisher) confirm(head *publication) {
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})
+	return nil
 }
 
 // recover waits until nothing is in flight, reads what the stream holds, and
@@ -445,7 +455,9 @@ func (p *Publisher) reconcile(ctx context.Context) error {
 		if !bytes.Equal(stored, head.data) {
 			return fmt.Errorf("message %d is not ours: %w", p.last+1, ErrNotSingleWriter)
 		}
-		p.confirm(head)
+		if err := p.confirm(head); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"dreamfeed/internal/durable"
 )
 
 // publish are the operations that are published.
@@ -143,6 +145,16 @@ func (p *publicationState) lacks(tables []*sourceTable) string {
 	return ""
 }
 
+// filled are the tables that the store has filled: their changes must have been
+// published since the feed began.
+func (c *Config) filled(tables []*sourceTable) []*sourceTable {
+	if c.Unfilled == nil {
+		return tables
+	}
+	unfilled := c.Unfilled()
+	return slices.DeleteFunc(slices.Clone(tables), func(t *sourceTable) bool { return slices.Contains(unfilled, t.Definition.Name) })
+}
+
 // publicationTables is the table list of the publication.
 func publicationTables(tables []*sourceTable) string {
 	parts := make([]string, len(tables))
@@ -182,11 +194,14 @@ func alterPublicationSQL(name string, now *publicationState, tables []*sourceTab
 // ensurePublication makes or alters the publication. It must run before the
 // slot is made, since the decoder looks the publication up as of each change.
 // changed says what it did, "" for nothing.
-func ensurePublication(ctx context.Context, conn *pgx.Conn, name string, now *publicationState, tables []*sourceTable) (changed string, err error) {
+func ensurePublication(ctx context.Context, conn *pgx.Conn, name string, now *publicationState, tables []*sourceTable, hook durable.Hook) (changed string, err error) {
 	if len(tables) == 0 {
 		return "", fmt.Errorf("publication %s: the definition names no table", name)
 	}
 	if now == nil {
+		if err := hook.Before(durable.CreatePublication); err != nil {
+			return "", fmt.Errorf("create publication %s: %w", name, err)
+		}
 		if _, err := conn.Exec(ctx, createPublicationSQL(name, tables)); err != nil {
 			return "", fmt.Errorf("create publication %s: %w", name, err)
 		}
@@ -209,6 +224,9 @@ func ensurePublication(ctx context.Context, conn *pgx.Conn, name string, now *pu
 			return "", fmt.Errorf("alter publication %s: %w", name, err)
 		}
 	}
+	if err := hook.Before(durable.CreatePublication); err != nil {
+		return "", fmt.Errorf("alter publication %s: %w", name, err)
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return "", fmt.Errorf("alter publication %s: %w", name, err)
 	}
@@ -227,7 +245,7 @@ func (e *PublicationMissingError) Error() string {
 }
 
 // PublicationNarrowError says that a feed has begun and its publication leaves
-// out what the definition names: the definition has gained it, or somebody has
+// out what the definition names, and what the store has filled: somebody has
 // altered the publication or renamed a column. The stream lacks it, and altering
 // the publication would hide that.
 type PublicationNarrowError struct {
@@ -236,7 +254,7 @@ type PublicationNarrowError struct {
 }
 
 func (e *PublicationNarrowError) Error() string {
-	return fmt.Sprintf("publication %s: %s, so that the stream lacks what was written there until now: if the definition has gained it, restore the definition; otherwise, or to take it in, "+beginAnew,
+	return fmt.Sprintf("publication %s: %s, so that the stream lacks what was written there until now: "+beginAnew,
 		e.Publication, e.Lacks)
 }
 

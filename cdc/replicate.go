@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/durable"
 )
 
 const (
@@ -74,12 +75,13 @@ type receiver struct {
 	heard     time.Time     // when the server last sent anything
 	reply     bool          // the server wants a status
 	parked    bool          // the queue is full
+	gone      bool          // the connection has ended
 }
 
 // stream follows the changes from where the stream ends, until ctx ends or
 // the connection does. On the way out everything received is published and
 // confirmed.
-func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *pgconn.PgConn) error {
+func (s *Source) stream(ctx context.Context, f *outlet, origin change.Origin, admin *pgx.Conn, repl *pgconn.PgConn) error {
 	timeout, err := senderTimeout(ctx, repl)
 	if err != nil {
 		return err
@@ -97,6 +99,10 @@ func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *p
 	repl.Frontend().SetMaxBodyLen(bodyLimit(s.cfg.MaxRowBytes))
 	if err := startReplication(ctx, repl, s.cfg.Slot, s.cfg.Publication, resume); err != nil {
 		return s.slotFault(ctx, admin, err, false, resume)
+	}
+	// What was decided by is a moment old. From now on the slot is ours alone.
+	if err := s.verifySlot(ctx, admin, resume); err != nil {
+		return err
 	}
 	s.status.state(Streaming)
 	s.status.update(func(now *Status) { now.Fault = "" })
@@ -123,11 +129,15 @@ func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *p
 		blocks: make(chan *walBlock, queueBlocks), free: make(chan *walBlock, 8), room: make(chan struct{}, 1),
 		stated: now, asked: now, heard: now,
 	}
+	session := &refillSession{origin: origin, jobs: make(chan *refillJob), over: make(chan struct{})}
 	receiving, cancelReceiving := context.WithCancelCause(ctx)
 	defer cancelReceiving(nil)
 	framed := make(chan error, 1)
 	go func() {
-		err := (&framer{receiver: r, feed: f, source: s, position: resume, target: target}).run(work)
+		defer close(session.over)
+		err := (&framer{
+			receiver: r, feed: f, source: s, position: resume, target: target, refills: session.jobs, stopping: ctx.Done(),
+		}).run(work)
 		if err != nil {
 			cancelReceiving(err)
 		}
@@ -140,12 +150,26 @@ func (s *Source) stream(ctx context.Context, f *outlet, admin *pgx.Conn, repl *p
 			cancelReceiving(err)
 		}
 	}()
+	s.refills.set(session, false)
+	refilled := make(chan struct{})
+	go func() {
+		defer close(refilled)
+		s.refillUnfilled(receiving)
+	}()
 	err = r.run(receiving)
+	s.refills.set(nil, false)
 	cancelReceiving(err)
 	close(r.blocks)
+	if down := (*goingDownError)(nil); errors.As(context.Cause(receiving), &down) {
+		// The server waits for us before it ends. What was received may take long
+		// to publish, and what is not confirmed is sent again.
+		closeConn(repl)
+		r.gone = true
+	}
 	framedErr := r.await(framed)
 	f.hopeless = work.Err() != nil
 	<-watched
+	<-refilled
 	if cause := context.Cause(receiving); err == nil && ctx.Err() == nil && cause != nil {
 		err = cause
 	}
@@ -367,7 +391,7 @@ func (r *receiver) taken(b *walBlock) {
 // request to answer. It gives up on a server that has gone silent.
 func (r *receiver) keepInTouch() error {
 	now := time.Now()
-	if limit := max(silence, 2*r.timeout); now.Sub(r.heard) > limit {
+	if limit := max(r.source.silence, 2*r.timeout); now.Sub(r.heard) > limit {
 		return &retryError{fmt.Errorf("receive changes: the server has said nothing for %s", limit)}
 	}
 	since := now.Sub(r.stated)
@@ -390,6 +414,11 @@ func (r *receiver) keepInTouch() error {
 func (r *receiver) state(now time.Time, ask bool) error {
 	lsn, _ := r.feed.confirmable()
 	lsn = max(lsn, r.confirmed)
+	if lsn > r.confirmed {
+		if err := r.source.cfg.Hook.At(durable.Confirm, uint64(lsn)); err != nil {
+			return fmt.Errorf("confirm %s: %w", lsn, err)
+		}
+	}
 	if err := r.conn.Conn().SetWriteDeadline(now.Add(writeTimeout)); err != nil {
 		return fmt.Errorf("confirm %s: %w", lsn, err)
 	}
@@ -428,15 +457,12 @@ func (f *outlet) confirmable() (lsn change.LSN, why string) {
 func (r *receiver) await(framed <-chan error) error {
 	again := time.NewTicker(pollEvery)
 	defer again.Stop()
-	var dead bool
 	for {
 		select {
 		case err := <-framed:
 			return err
 		case <-again.C:
-			if !dead {
-				dead = r.keepInTouch() != nil
-			}
+			r.gone = r.gone || r.keepInTouch() != nil
 		}
 	}
 }
@@ -464,54 +490,6 @@ func (r *receiver) farewell() {
 		switch msg.(type) {
 		case *pgproto3.ReadyForQuery, *pgproto3.ErrorResponse:
 			return
-		}
-	}
-}
-
-// watch checks the source again and again while it is streamed, and alarms
-// with what mends it. It returns an error only when the server is going down,
-// since a sender that waits for our confirmation would keep it from that, and
-// when the publication leaves changes out, which are lost from then on.
-func (s *Source) watch(ctx context.Context) error {
-	again := time.NewTicker(s.cfg.CheckEvery)
-	defer again.Stop()
-	for {
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return nil
-		}
-		conn, err := connect(ctx, s.cfg.DatabaseURL)
-		if err != nil {
-			switch state := sqlState(err); {
-			case ctx.Err() != nil:
-				return nil
-			case state == stateCannotConnectNow:
-				return &retryError{err}
-			}
-			s.cfg.Logger.Warn("source could not be checked", "error", err)
-			continue
-		}
-		found, err := inspect(ctx, conn, s.cfg)
-		closeConn(conn.PgConn())
-		if err != nil {
-			if ctx.Err() == nil {
-				s.cfg.Logger.Warn("source could not be checked", "error", err)
-			}
-			continue
-		}
-		faults := found.Faults
-		if found.Publication == nil {
-			faults = append(faults, Fault{
-				Object: "publication " + s.cfg.Publication, Fatal: true,
-				Problem: "it does not exist any more", Mend: beginAnew,
-			})
-		}
-		s.report(faults)
-		if p := found.Publication; p != nil && len(found.Tables) == len(s.cfg.Definition.Tables) {
-			if what := p.lacks(found.Tables); what != "" {
-				return &PublicationNarrowError{Publication: s.cfg.Publication, Lacks: what}
-			}
 		}
 	}
 }

@@ -2,8 +2,6 @@ package cdc
 
 import (
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"dreamfeed/internal/change"
@@ -30,24 +28,23 @@ type framer struct {
 	// foreign are tables that were described but are not the definition's:
 	// pgoutput describes a partition beside the root that its changes come as.
 	foreign map[uint32]string
-}
+	// skipped are those of them that are not published any more, doubtful are
+	// tables of the definition that the store has not filled.
+	skipped, doubtful map[uint32]bool
 
-// ForeignTableError says that a change came of a table that the definition
-// does not name: somebody has changed the publication.
-type ForeignTableError struct {
-	Publication string
-	Table       string
-}
+	tables  []uint32 // memory for sift
+	scratch []byte
 
-func (e *ForeignTableError) Error() string {
-	return fmt.Sprintf("publication %s sends table %s, which the definition does not name: ALTER PUBLICATION %s DROP TABLE %s, or name it in the definition",
-		e.Publication, e.Table, quoteIdent(e.Publication), e.Table)
+	refills  <-chan *refillJob
+	refill   *refillJob      // it is read and waits for its place
+	stopping <-chan struct{} // closed when the end has come
 }
 
 // run frames blocks until their channel is closed, and then publishes what is
 // left. Messages are published when they are full, and else when nothing more
 // waits to be framed and the stream is not busy.
 func (f *framer) run(ctx context.Context) error {
+	defer f.dropRefill()
 	publisher := f.feed.publisher
 	for {
 		select {
@@ -59,6 +56,12 @@ func (f *framer) run(ctx context.Context) error {
 			f.receiver.taken(b)
 			if err != nil {
 				return err
+			}
+		case f.refill = <-f.jobs():
+			if f.refillDue() {
+				if err := f.publishRefill(ctx); err != nil {
+					return err
+				}
 			}
 		case <-f.feed.acks:
 		case <-publisher.Done():
@@ -89,6 +92,11 @@ func (f *framer) take(ctx context.Context, b *walBlock) error {
 			return err
 		}
 		begin = item.end
+		if f.refillDue() {
+			if err := f.publishRefill(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	f.source.status.update(func(now *Status) {
 		now.Rows += f.rows
@@ -108,8 +116,8 @@ func (f *framer) message(ctx context.Context, data []byte) error {
 	switch data[0] {
 	case msgInsert, msgUpdate, msgDelete, msgTruncate:
 		f.rows++
-		if err := f.checkNamed(data); err != nil {
-			return err
+		if len(f.foreign) > 0 || len(f.doubtful) > 0 {
+			return f.sift(ctx, data)
 		}
 		return w.row(ctx, data)
 	case msgBegin:
@@ -157,64 +165,6 @@ func (f *framer) begin(ctx context.Context, m beginMessage) error {
 		}
 	}
 	return w.begin(ctx, change.Live, version, m.CommitTime, m.CommitLSN, m.XID)
-}
-
-// relation passes a table's description on, if the definition names the table.
-// One that lacks a column which the definition names is refused: its rows would
-// come without a value.
-func (f *framer) relation(data []byte) error {
-	rel, err := decodeRelation(data)
-	if err != nil {
-		return err
-	}
-	for i := range f.source.cfg.Definition.Tables {
-		table := &f.source.cfg.Definition.Tables[i]
-		schema, name := splitName(table.Name)
-		if schema == rel.Schema && name == rel.Name {
-			for _, want := range table.Columns {
-				if !slices.ContainsFunc(rel.Columns, func(c change.Column) bool { return c.Name == want.Name }) {
-					return &PublicationNarrowError{
-						Publication: f.source.cfg.Publication,
-						Lacks:       "it lacks column " + schema + "." + name + "." + want.Name,
-					}
-				}
-			}
-			delete(f.foreign, rel.ID)
-			return f.feed.writer.relation(data)
-		}
-	}
-	if f.foreign == nil {
-		f.foreign = map[uint32]string{}
-	}
-	f.foreign[rel.ID] = quoteTable(rel.Schema, rel.Name)
-	return nil
-}
-
-// checkNamed refuses a change of a table that the definition does not name.
-func (f *framer) checkNamed(data []byte) error {
-	if len(f.foreign) == 0 {
-		return nil
-	}
-	var tables []uint32
-	if data[0] == msgTruncate {
-		m, err := decodeTruncate(data, nil)
-		if err != nil {
-			return err
-		}
-		tables = m.Relations
-	} else {
-		id, err := rowRelation(data)
-		if err != nil {
-			return err
-		}
-		tables = []uint32{id}
-	}
-	for _, id := range tables {
-		if name, ok := f.foreign[id]; ok {
-			return &ForeignTableError{Publication: f.source.cfg.Publication, Table: name}
-		}
-	}
-	return nil
 }
 
 // keepalive makes a tick of the server's word that it has sent everything up

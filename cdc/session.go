@@ -2,7 +2,6 @@ package cdc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -24,12 +23,15 @@ const connectTimeout = 15 * time.Second
 // and postgresql.conf say, and are verified after connecting.
 func pinned() map[string]string {
 	return map[string]string{
-		"datestyle":          "ISO, YMD",
-		"intervalstyle":      "postgres",
-		"extra_float_digits": "3",
-		"timezone":           "UTC",
-		"bytea_output":       "hex",
-		"client_encoding":    "UTF8",
+		"datestyle":             "ISO, YMD",
+		"intervalstyle":         "postgres",
+		"extra_float_digits":    "3",
+		"timezone":              "UTC",
+		"bytea_output":          "hex",
+		"client_encoding":       "UTF8",
+		"lc_monetary":           "C",          // of money
+		"search_path":           "pg_catalog", // of regclass and its like
+		"quote_all_identifiers": "off",
 	}
 }
 
@@ -48,98 +50,15 @@ func guarded() map[string]string {
 	}
 }
 
-// ConnectError says that the source could not be reached or refused us. It
-// never holds the password.
-type ConnectError struct {
-	Host     string
-	Port     uint16
-	Database string
-	User     string
-	// Remedy is what helps.
-	Remedy string
-	Err    error
-}
-
-// Error is one sentence with the place, the cause and the remedy.
-func (e *ConnectError) Error() string {
-	cause := "no answer"
-	var server *pgconn.PgError
-	if errors.As(e.Err, &server) {
-		cause = server.Message + " (SQLSTATE " + server.Code + ")"
-	} else if e.Err != nil {
-		cause = innermost(e.Err).Error()
-	}
-	return fmt.Sprintf("connect to PostgreSQL at %s:%d, database %s, as %s: %s: %s",
-		e.Host, e.Port, e.Database, e.User, cause, e.Remedy)
-}
-
-// Unwrap returns the cause.
-func (e *ConnectError) Unwrap() error { return e.Err }
-
-// innermost follows an error chain to its cause, so that the message does not
-// repeat what ConnectError says itself. Of several joined causes (one for each
-// address tried) it follows the last.
-func innermost(err error) error {
-	for {
-		switch e := err.(type) { //nolint:errorlint // it walks the chain itself
-		case interface{ Unwrap() error }:
-			next := e.Unwrap()
-			if next == nil {
-				return err
-			}
-			// The words of a network error are in its outer parts.
-			if _, ok := err.(interface{ Timeout() bool }); ok {
-				return err
-			}
-			err = next
-		case interface{ Unwrap() []error }:
-			all := e.Unwrap()
-			if len(all) == 0 {
-				return err
-			}
-			err = all[len(all)-1]
-		default:
-			return err
-		}
-	}
-}
-
-// parseURL reads a database URL or key-value string and adds the pinned
-// settings. Its error does not repeat the string, which may hold a password.
-func parseURL(url string, replication bool) (*pgx.ConnConfig, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("read the database URL: it is not of the form postgres://user@host:port/database?sslmode=…")
-	}
-	settings := pinned()
-	maps.Copy(settings, guarded())
-	for given := range cfg.RuntimeParams {
-		if _, ours := settings[strings.ToLower(given)]; ours {
-			delete(cfg.RuntimeParams, given)
-		}
-	}
-	maps.Copy(cfg.RuntimeParams, settings)
-	if replication {
-		cfg.RuntimeParams["replication"] = "database"
-	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = connectTimeout
-	}
-	// Statements here run once each; a cache of prepared ones would only make
-	// trouble with poolers and with the replication protocol.
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
-	return cfg, nil
-}
-
 // connect opens an ordinary session with pinned settings.
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	cfg, err := parseURL(url, false)
+	to, err := parseURL(url, false)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, cfg)
+	conn, err := pgx.ConnectConfig(ctx, to.ConnConfig)
 	if err != nil {
-		return nil, connectError(ctx, err, &cfg.Config, false)
+		return nil, connectError(ctx, err, to, false)
 	}
 	if err := verifySession(ctx, conn.PgConn()); err != nil {
 		closeConn(conn.PgConn())
@@ -151,29 +70,19 @@ func connect(ctx context.Context, url string) (*pgx.Conn, error) {
 // connectReplication opens a session that takes replication commands, with the
 // same settings.
 func connectReplication(ctx context.Context, url string) (*pgconn.PgConn, error) {
-	cfg, err := parseURL(url, true)
+	to, err := parseURL(url, true)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgconn.ConnectConfig(ctx, &cfg.Config)
+	conn, err := pgconn.ConnectConfig(ctx, &to.Config)
 	if err != nil {
-		return nil, connectError(ctx, err, &cfg.Config, true)
+		return nil, connectError(ctx, err, to, true)
 	}
 	if err := verifySession(ctx, conn); err != nil {
 		closeConn(conn)
 		return nil, err
 	}
 	return conn, nil
-}
-
-func connectError(ctx context.Context, err error, cfg *pgconn.Config, replication bool) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return &ConnectError{
-		Host: cfg.Host, Port: cfg.Port, Database: cfg.Database, User: cfg.User,
-		Remedy: connectRemedy(err, cfg, replication), Err: err,
-	}
 }
 
 // SessionError says that a setting which decides the text of values is not

@@ -25,6 +25,7 @@ type slotState struct {
 	Type               string  `json:"slot_type"`
 	Database           string  `json:"database"`
 	Temporary          bool    `json:"temporary"`
+	TwoPhase           bool    `json:"two_phase"`
 	Active             bool    `json:"active"`
 	ActivePID          uint32  `json:"active_pid"`
 	RestartLSN         string  `json:"restart_lsn"`
@@ -33,7 +34,7 @@ type slotState struct {
 	Conflicting        bool    `json:"conflicting"`         // 16 and newer
 	InvalidationReason *string `json:"invalidation_reason"` // 17 and newer
 
-	confirmed change.LSN
+	confirmed, restart change.LSN
 }
 
 // queryer is what both a session and its transaction offer.
@@ -64,6 +65,11 @@ func readSlot(ctx context.Context, conn queryer, name string) (*slotState, error
 			return nil, fmt.Errorf("read replication slot %s: %w", name, err)
 		}
 	}
+	if s.RestartLSN != "" {
+		if s.restart, err = change.ParseLSN(s.RestartLSN); err != nil {
+			return nil, fmt.Errorf("read replication slot %s: %w", name, err)
+		}
+	}
 	return s, nil
 }
 
@@ -84,13 +90,16 @@ func (s *slotState) lost() string {
 // adds whether somebody uses it.
 func (s *slotState) usable(database string) error {
 	switch {
-	case s.Type != "logical" || s.Plugin != outputPlugin || s.Temporary:
+	case s.Type != "logical" || s.Plugin != outputPlugin || s.Temporary || s.TwoPhase:
 		kind := s.Type
 		if s.Plugin != "" {
 			kind += " with plugin " + s.Plugin
 		}
 		if s.Temporary {
 			kind = "temporary " + kind
+		}
+		if s.TwoPhase {
+			kind += " and two_phase"
 		}
 		return &SlotForeignError{Slot: s.Name, Kind: kind}
 	case s.Database != database:
@@ -128,11 +137,12 @@ type SlotForeignError struct {
 }
 
 func (e *SlotForeignError) Error() string {
-	return fmt.Sprintf("replication slot %s is not ours (%s): choose another name with --slot, or %s", e.Slot, e.Kind, dropSlotSQL(e.Slot))
+	return fmt.Sprintf("replication slot %s is not ours (%s): choose another name with --slot; or drop it if nobody needs it (%s), and start again, which says what else is to be done",
+		e.Slot, e.Kind, dropSlotSQL(e.Slot))
 }
 
 // beginAnew is the last remedy: what was missed cannot be read any more.
-const beginAnew = "begin the feed anew: stop ingest, move its data directory away (and remove an external stream), and start it again"
+const beginAnew = "begin the feed anew with: ingest reset --confirm (history stays, the time that was missed becomes a gap, the tables are read again)"
 
 // SlotGoneError says that the stream holds a feed but its slot does not exist,
 // so that changes since Resume may be lost.
@@ -151,7 +161,7 @@ type SlotLostError struct {
 }
 
 func (e *SlotLostError) Error() string {
-	return fmt.Sprintf("replication slot %s is lost (%s): raise max_slot_wal_keep_size, %s, and "+beginAnew, e.Slot, e.Reason, dropSlotSQL(e.Slot))
+	return fmt.Sprintf("replication slot %s is lost (%s), and with it the changes that were not read yet: raise max_slot_wal_keep_size, and "+beginAnew, e.Slot, e.Reason)
 }
 
 // SlotAheadError says that the source has been told to forget changes which the
@@ -164,8 +174,8 @@ type SlotAheadError struct {
 }
 
 func (e *SlotAheadError) Error() string {
-	return fmt.Sprintf("replication slot %s is confirmed up to %s, but the stream ends at %s: the changes between are lost to it; %s and "+beginAnew,
-		e.Slot, e.Confirmed, e.Resume, dropSlotSQL(e.Slot))
+	return fmt.Sprintf("replication slot %s is confirmed up to %s, but the stream ends at %s: it was made again or advanced by somebody else, or the stream was restored from an older state, and the changes between are lost; "+beginAnew,
+		e.Slot, e.Confirmed, e.Resume)
 }
 
 // SlotOrphanError says that the slot exists although the stream is empty.
@@ -174,7 +184,8 @@ type SlotOrphanError struct {
 }
 
 func (e *SlotOrphanError) Error() string {
-	return fmt.Sprintf("replication slot %s exists, but the stream is empty, so that it belongs to another or a deleted feed: %s, or choose another name with --slot", e.Slot, dropSlotSQL(e.Slot))
+	return fmt.Sprintf("replication slot %s exists, but the stream is empty, so that it belongs to another feed, or to one whose data directory or stream is gone: choose another name with --slot, or, if nobody else follows it, run: ingest reset --confirm, after which the next start drops it and makes another",
+		e.Slot)
 }
 
 // OriginError says that the server is not the one the stream was fed from.
@@ -183,9 +194,16 @@ type OriginError struct {
 }
 
 func (e *OriginError) Error() string {
-	what := fmt.Sprintf("system identifier %d, timeline %d", e.Server.System, e.Server.Timeline)
-	return fmt.Sprintf("the server (%s) is not the one the stream was fed from (system identifier %d, timeline %d), so that its positions mean something else: correct the database URL, or "+beginAnew,
-		what, e.Stream.System, e.Stream.Timeline)
+	switch {
+	case e.Server.System != e.Stream.System:
+		return fmt.Sprintf("the server (system identifier %d) is not the one the stream was fed from (system identifier %d), so that its positions mean something else: correct the database URL, or, if the database has moved here, "+beginAnew,
+			e.Server.System, e.Stream.System)
+	case e.Server.Timeline > e.Stream.Timeline:
+		return fmt.Sprintf("the server is on timeline %d, but the stream was fed from its timeline %d: a standby was promoted or a backup restored, and what was read may not be in this history: if that is meant, "+beginAnew,
+			e.Server.Timeline, e.Stream.Timeline)
+	}
+	return fmt.Sprintf("the server is on timeline %d, but the stream was fed from the later timeline %d: it is the primary from before a failover, or an old copy: correct the database URL, or, if this server is meant, "+beginAnew,
+		e.Server.Timeline, e.Stream.Timeline)
 }
 
 // BehindError says that the server has not yet reached the stream's end: it was
@@ -259,6 +277,9 @@ func decide(last change.Header, found bool, sys system, slot *slotState, name st
 		}
 		return startAgain, nil
 	}
+	if sys.LSN < last.Resume {
+		return 0, &BehindError{Server: sys.LSN, Resume: last.Resume}
+	}
 	if slot == nil {
 		return 0, &SlotGoneError{Slot: name, Resume: last.Resume}
 	}
@@ -271,21 +292,36 @@ func decide(last change.Header, found bool, sys system, slot *slotState, name st
 	if slot.confirmed > last.Resume {
 		return 0, &SlotAheadError{Slot: name, Confirmed: slot.confirmed, Resume: last.Resume}
 	}
-	if sys.LSN < last.Resume {
-		return 0, &BehindError{Server: sys.LSN, Resume: last.Resume}
-	}
 	if !publication {
 		return 0, &PublicationMissingError{Publication: publicationName}
 	}
 	return startResume, nil
 }
 
-// createSlot makes the slot and exports its snapshot, which lives until the
-// next command on the connection.
-func createSlot(ctx context.Context, conn *pgconn.PgConn, name string) (consistent change.LSN, snapshot string, err error) {
+// verifySlot looks at the slot once the server streams to us, so that nobody
+// else can change it: between the decision and that moment it may have been made
+// again or advanced, and the server passes silently over what it was told to
+// forget.
+func (s *Source) verifySlot(ctx context.Context, conn queryer, resume change.LSN) error {
+	slot, err := readSlot(ctx, conn, s.cfg.Slot)
+	if err != nil {
+		return err
+	}
+	if slot != nil && slot.confirmed > resume {
+		return &SlotAheadError{Slot: s.cfg.Slot, Confirmed: slot.confirmed, Resume: resume}
+	}
+	return nil
+}
+
+// createSlot makes a slot, which ends with its session if it is temporary, and
+// exports its snapshot, which lives until the next command on the connection.
+func createSlot(ctx context.Context, conn *pgconn.PgConn, name string, temporary bool) (consistent change.LSN, snapshot string, err error) {
 	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, name, outputPlugin, pglogrepl.CreateReplicationSlotOptions{
-		Mode: pglogrepl.LogicalReplication, SnapshotAction: "(SNAPSHOT 'export')",
+		Temporary: temporary, Mode: pglogrepl.LogicalReplication, SnapshotAction: "(SNAPSHOT 'export')",
 	})
+	if sqlState(err) == stateDuplicateObject && !temporary {
+		return 0, "", &SlotForeignError{Slot: name, Kind: "made by somebody else at this moment"}
+	}
 	if err != nil {
 		return 0, "", fmt.Errorf("create replication slot %s: %w", name, err)
 	}

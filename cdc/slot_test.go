@@ -46,12 +46,12 @@ func TestContradictionsStopWithTheirOwnError(t *testing.T) {
 		"the slot was dropped": {
 			spoil: dropSlot,
 			want:  func(err error) bool { var e *cdc.SlotGoneError; return errors.As(err, &e) },
-			mends: "begin the feed anew",
+			mends: "ingest reset --confirm",
 		},
 		"the slot was dropped and made again": {
 			spoil: func(r *rig) { dropSlot(r); r.exec("INSERT INTO a VALUES (99, 1)"); makeSlot(r, "pgoutput") },
 			want:  func(err error) bool { var e *cdc.SlotAheadError; return errors.As(err, &e) && e.Confirmed > e.Resume },
-			mends: "SELECT pg_drop_replication_slot(",
+			mends: "ingest reset --confirm",
 		},
 		"the slot was advanced by somebody else": {
 			spoil: func(r *rig) {
@@ -59,7 +59,7 @@ func TestContradictionsStopWithTheirOwnError(t *testing.T) {
 				r.exec("SELECT pg_replication_slot_advance($1, pg_current_wal_lsn())", r.cfg.Slot)
 			},
 			want:  func(err error) bool { var e *cdc.SlotAheadError; return errors.As(err, &e) },
-			mends: "begin the feed anew",
+			mends: "ingest reset --confirm",
 		},
 		"the slot is of another plugin": {
 			spoil: func(r *rig) { dropSlot(r); makeSlot(r, "test_decoding") },
@@ -74,7 +74,7 @@ func TestContradictionsStopWithTheirOwnError(t *testing.T) {
 		"the publication is gone": {
 			spoil: func(r *rig) { r.exec("DROP PUBLICATION dreamfeed") },
 			want:  func(err error) bool { var e *cdc.PublicationMissingError; return errors.As(err, &e) },
-			mends: "begin the feed anew",
+			mends: "ingest reset --confirm",
 		},
 		"the publication was made after the changes": {
 			spoil: func(r *rig) {
@@ -82,13 +82,13 @@ func TestContradictionsStopWithTheirOwnError(t *testing.T) {
 				r.exec("INSERT INTO a VALUES (99, 1)")
 				r.exec("CREATE PUBLICATION dreamfeed FOR TABLE a (id, n) WITH (publish_via_partition_root)")
 			},
-			want:  func(err error) bool { var e *cdc.PublicationMissingError; return errors.As(err, &e) },
-			mends: "begin the feed anew",
+			want:  func(err error) bool { var e *cdc.PublicationChangedError; return errors.As(err, &e) },
+			mends: "ingest reset --confirm",
 		},
 		"the stream is empty but the slot is there": {
 			spoil: func(r *rig) { r.newStream(0) },
 			want:  func(err error) bool { var e *cdc.SlotOrphanError; return errors.As(err, &e) },
-			mends: "SELECT pg_drop_replication_slot('",
+			mends: "ingest reset --confirm",
 		},
 	}
 	for name, c := range cases {

@@ -13,6 +13,7 @@ import (
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
+	"dreamfeed/internal/durable"
 )
 
 // Defaults of Config.
@@ -39,7 +40,21 @@ const (
 	// reconnectFirst and reconnectMost bound the pause before a new connection.
 	reconnectFirst = 250 * time.Millisecond
 	reconnectMost  = 30 * time.Second
+	// reconnectGood is how long a connection must have streamed before the next
+	// pause is a short one again: a server that lets us in only to end us at once
+	// is not asked four times a second.
+	reconnectGood = 5 * time.Second
 )
+
+// backoff gives the pauses between connections: twice as long each time.
+type backoff struct{ pause time.Duration }
+
+// next returns half to one and a half of the pause, so that many who lost one
+// server do not come back at once.
+func (b *backoff) next() time.Duration {
+	b.pause = min(max(2*b.pause, reconnectFirst), reconnectMost)
+	return b.pause/2 + rand.N(b.pause)
+}
 
 // Config says what a Source reads and where it writes.
 type Config struct {
@@ -63,6 +78,21 @@ type Config struct {
 	// applied. It is required for a Log whose acknowledgements do not mean
 	// durable (Log.Durable), and not used otherwise. It must not block.
 	Durable func() change.LSN
+	// VersionBefore waits until the store has applied everything up to a position
+	// of the source, and returns the version of the last transaction that ended at
+	// or before it. Refills need it; without it there are none.
+	VersionBefore func(ctx context.Context, lsn change.LSN) (change.Version, error)
+	// SpillDir is a directory for the rows of a refill until they are published;
+	// what refills left in it is removed. Refills need it.
+	SpillDir string
+	// DiskReserve is the free disk in bytes that a refill leaves in SpillDir.
+	DiskReserve uint64
+	// Unfilled returns the names of those of the definition's tables that the store
+	// has data beside but has not filled, or not all columns of: the definition
+	// has gained them. They are published and refilled. nil is none.
+	Unfilled func() []string
+	// Hook is told of every durable step; nil for none.
+	Hook durable.Hook
 	// CheckEvery is how often the source is checked again while streaming,
 	// DefaultCheckEvery when 0.
 	CheckEvery time.Duration
@@ -108,8 +138,8 @@ func (c Config) Validate() error {
 
 func (c *Config) validSource() error {
 	switch {
-	case c.DatabaseURL == "":
-		return errors.New("source: no database URL is given: set --database-url")
+	case !SourceGiven(c.DatabaseURL):
+		return errors.New("source: no database is named: set DATABASE_URL, or PGHOST and PGDATABASE, or PGSERVICE")
 	case c.Definition == nil || len(c.Definition.Tables) == 0:
 		return errors.New("source: the definition names no tables")
 	case !validSlotName(c.Slot):
@@ -122,11 +152,18 @@ func (c *Config) validSource() error {
 // Source feeds the stream from PostgreSQL: it checks the source, makes
 // publication and slot, reads the tables once, and then follows the changes.
 type Source struct {
-	cfg    Config
-	status statusBoard
+	cfg     Config
+	status  statusBoard
+	refills refillDesk
 	// senderTimeout is wal_sender_timeout as of the last connection that
 	// streamed, 0 before. For Run's goroutine only.
 	senderTimeout time.Duration
+	// silence is how long the server may say nothing, at least.
+	silence time.Duration
+	// publication is what our publication was when it was last checked or
+	// altered by us, nil before. Run's goroutine writes it, between connections.
+	publication *publicationMark
+	slot        slotMark
 }
 
 // NewSource makes a Source. It does no I/O; Run does.
@@ -141,8 +178,9 @@ func NewSource(cfg Config) (*Source, error) {
 	case cfg.BackfillWorkers < 0:
 		return nil, fmt.Errorf("source: %d backfill workers: give at least 1", cfg.BackfillWorkers)
 	}
-	s := &Source{cfg: cfg}
+	s := &Source{cfg: cfg, silence: silence}
 	s.status.init()
+	s.refills.init()
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(&collector{source: s}); err != nil {
 			return nil, fmt.Errorf("source: register metrics: %w", err)
@@ -156,17 +194,25 @@ func NewSource(cfg Config) (*Source, error) {
 // lost connection, it answers by connecting again; the very first connection
 // must succeed, unless the server says itself that it is starting up. Errors:
 // *ConnectError, *FaultsError, *SlotHeldError, *SlotForeignError, *SlotGoneError,
-// *SlotLostError, *SlotAheadError, *SlotOrphanError, *OriginError, *BehindError,
-// *PublicationMissingError, *PublicationNarrowError, *PublicationForeignError,
-// *ClockError,
+// *SlotLostError, *SlotAheadError, *SlotBehindError, *SlotOrphanError, *OriginError, *BehindError,
+// *PublicationMissingError, *PublicationNarrowError, *PublicationChangedError,
+// *PublicationForeignError, *ClockError,
 // *ForeignTableError, *RowTooLargeError, *MessageError, and errors of the Log.
 func (s *Source) Run(ctx context.Context) error {
 	if !s.cfg.Log.Durable() && s.cfg.Durable == nil {
 		return errors.New("source: the stream is external, so that Config.Durable must tell what the store has synced")
 	}
+	if s.cfg.SpillDir != "" {
+		if err := clearSpills(s.cfg.SpillDir); err != nil {
+			return err
+		}
+	}
+	s.refills.set(nil, false)
+	defer s.refills.set(nil, true)
 	defer s.status.state(Stopped)
 	s.status.state(Starting)
-	for pause := reconnectFirst; ; {
+	for again := (backoff{}); ; {
+		began := time.Now()
 		connected, streamed, err := s.attempt(ctx)
 		if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled) || passing(err)) {
 			return nil
@@ -178,12 +224,10 @@ func (s *Source) Run(ctx context.Context) error {
 		if !passing(err) || s.hopeless(err, connected) {
 			return err
 		}
-		if streamed {
-			pause = reconnectFirst
+		if streamed && time.Since(began) >= reconnectGood {
+			again = backoff{}
 		}
-		// Half to one and a half of the pause, so that many do not come at once.
-		wait := pause/2 + rand.N(pause)
-		pause = min(2*pause, reconnectMost)
+		wait := again.next()
 		s.status.reconnecting(err)
 		s.cfg.Logger.Warn("source connection lost", "error", err, "again_in", wait)
 		timer := time.NewTimer(wait)
@@ -201,7 +245,13 @@ func (s *Source) Run(ctx context.Context) error {
 // server away. A server that answers with an SQLSTATE is there.
 func (s *Source) hopeless(err error, connected bool) bool {
 	var connect *ConnectError
-	return errors.As(err, &connect) && !connected && !s.status.everConnected() && sqlState(err) == ""
+	if !errors.As(err, &connect) || connected || s.status.everConnected() {
+		return false
+	}
+	// A protocol violation at the very first word is what a pooler answers that
+	// does not know our settings.
+	state := sqlState(err)
+	return state == "" || state == stateProtocolViolation
 }
 
 // attempt is one connection from its start to its end. connected says that the
@@ -244,18 +294,33 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 		return true, false, err
 	}
 	if plan == startResume {
-		if what := found.Publication.lacks(found.Tables); what != "" {
+		if what := found.Publication.lacks(s.cfg.filled(found.Tables)); what != "" {
 			return true, false, &PublicationNarrowError{Publication: s.cfg.Publication, Lacks: what}
+		}
+		if err := s.checkSlotMark(ctx, slot, last.Epoch); err != nil {
+			return true, false, err
+		}
+		mark, err := s.checkPublicationMark(ctx, admin, found)
+		if err != nil {
+			return true, false, err
+		}
+		if err := s.notePublication(ctx, mark); err != nil {
+			return true, false, err
 		}
 	}
 	s.status.verify()
-	changed, err := ensurePublication(ctx, admin, s.cfg.Publication, found.Publication, found.Tables)
+	changed, err := ensurePublication(ctx, admin, s.cfg.Publication, found.Publication, found.Tables, s.cfg.Hook)
 	if err != nil {
 		return true, false, err
 	}
 	if changed != "" {
 		s.report(nil) // what is left of the faults has just been mended
 		s.cfg.Logger.Info("publication "+changed, "publication", s.cfg.Publication, "tables", len(found.Tables))
+	}
+	if changed != "" || plan != startResume {
+		if err := s.markPublication(ctx, admin); err != nil {
+			return true, false, err
+		}
 	}
 	var now time.Time
 	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
@@ -267,7 +332,11 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 	}
 	defer f.close()
 
-	if plan != startResume {
+	if plan == startResume {
+		if err := f.abandonRefill(ctx); err != nil {
+			return true, false, err
+		}
+	} else {
 		if err := s.begin(ctx, f, admin, slot, plan, now); err != nil {
 			return true, false, err
 		}
@@ -275,6 +344,7 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 		if err := s.backfill(ctx, f, admin, repl); err != nil {
 			return true, false, err
 		}
+		s.slot = slotMark{Epoch: f.writer.last().Epoch}
 		// The session that made the slot has done its work; a fresh one streams.
 		closeConn(repl)
 		if repl, err = connectReplication(ctx, s.cfg.DatabaseURL); err != nil {
@@ -282,7 +352,7 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 		}
 	}
 	s.status.state(Streaming)
-	return true, true, s.stream(ctx, f, admin, repl)
+	return true, true, s.stream(ctx, f, sys.Origin, admin, repl)
 }
 
 // freeSlot waits for a slot that is in use, as long as slotPatience says, and

@@ -2,52 +2,18 @@ package cdc
 
 import (
 	"context"
-	"errors"
-	"io"
 	"math"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
 	"dreamfeed/internal/pgtest"
 )
-
-func TestSQLStateDecidesWhatPasses(t *testing.T) {
-	for name, c := range map[string]struct {
-		err  error
-		want bool
-	}{
-		"admin shutdown":            {&pgconn.PgError{Code: "57P01"}, true},
-		"starting up":               {&ConnectError{Err: &pgconn.PgError{Code: "57P03"}}, true},
-		"connection failure":        {&pgconn.PgError{Code: "08006"}, true},
-		"too many connections":      {&pgconn.PgError{Code: "53300"}, true},
-		"wrong password":            {&ConnectError{Err: &pgconn.PgError{Code: "28P01"}}, false},
-		"no such database":          {&pgconn.PgError{Code: "3D000"}, false},
-		"no privilege":              {&pgconn.PgError{Code: "42501"}, false},
-		"the slot is not usable":    {&pgconn.PgError{Code: "55000"}, false},
-		"internal error":            {&pgconn.PgError{Code: "XX000"}, false},
-		"the connection was reset":  {syscall.ECONNRESET, true},
-		"the connection ended":      {io.ErrUnexpectedEOF, true},
-		"we were told to stop":      {context.Canceled, false},
-		"the stream's own failure":  {&streamError{io.EOF}, false},
-		"a typed stop":              {&SlotGoneError{}, false},
-		"a backfill to begin again": {&retryError{errRewritten}, true},
-		"anything else":             {errors.New("x"), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := passing(c.err); got != c.want {
-				t.Errorf("passing(%v) = %t", c.err, got)
-			}
-		})
-	}
-}
 
 func TestExternalStreamIsConfirmedOnlyWhatTheStoreHasSynced(t *testing.T) {
 	external := startExternal(t)

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/durable"
 )
 
 // outlet is the way into the stream during one connection: the writer that
@@ -135,6 +136,9 @@ func (s *Source) begin(ctx context.Context, f *outlet, admin *pgx.Conn, slot *sl
 	}
 	if slot != nil {
 		s.cfg.Logger.Warn("the first backfill was not completed: it begins again", "slot", s.cfg.Slot)
+		if err := s.cfg.Hook.Before(durable.DropSlot); err != nil {
+			return fmt.Errorf("drop replication slot %s of an unfinished backfill: %w", s.cfg.Slot, err)
+		}
 		if _, err := admin.Exec(ctx, dropSlotSQL(s.cfg.Slot)); err != nil {
 			return fmt.Errorf("drop replication slot %s of an unfinished backfill: %w", s.cfg.Slot, err)
 		}

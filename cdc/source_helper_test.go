@@ -61,14 +61,16 @@ func (w testLog) Write(b []byte) (int, error) {
 
 // rig is a source, its stream and a store that is a map.
 type rig struct {
-	t      testing.TB
-	cfg    cdc.Config
-	dir    string // of the stream
-	conn   *pgx.Conn
-	source *cdc.Source
-	stop   context.CancelFunc
-	ended  chan error
-	model  *model
+	t   testing.TB
+	cfg cdc.Config
+	dir string // of the stream
+	// silence is how long the server may say nothing; 0 is the usual time.
+	silence time.Duration
+	conn    *pgx.Conn
+	source  *cdc.Source
+	stop    context.CancelFunc
+	ended   chan error
+	model   *model
 }
 
 // newRig runs the schema on the database and opens a stream.
@@ -191,6 +193,9 @@ func (r *rig) start() {
 	source, err := cdc.NewSource(r.cfg)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.silence != 0 {
+		source.BearSilence(r.silence)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

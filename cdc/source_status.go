@@ -45,8 +45,20 @@ type Status struct {
 	// Clamps counts versions that were cut to the publisher's clock, StepsBack
 	// those pushed above their predecessor, both by 1 s or more.
 	Clamps, StepsBack uint64
+	// RefillTables are the tables that are refilled at the moment, nil when none
+	// are, RefillPhase what is done, and RefillRows the rows of them that are read;
+	// Refills counts the refills that were completed since the process started.
+	RefillTables []string
+	RefillPhase  RefillPhase
+	RefillRows   uint64
+	Refills      uint64
+	// Skipped counts changes of tables that the definition has dropped, and that
+	// are not published any more.
+	Skipped uint64
 	// Parked says that the stream takes nothing at the moment.
 	Parked bool
+	// Pressure is how much log the server keeps for us, as of the last look.
+	Pressure Pressure
 	// Fault is why the connection was last lost, "" when there was no reason.
 	Fault string
 	// Faults are what the last check found.
@@ -178,10 +190,24 @@ func metrics() []metric {
 		m("confirmed_lsn", "Position confirmed to the server.", gauge, func(s *Status) float64 { return float64(s.DurableLSN) }),
 		m("last_moment_seconds", "Newest version assigned, as Unix time.", gauge, func(s *Status) float64 { return float64(s.LastMoment) / float64(time.Second/time.Microsecond) }),
 		m("faults", "Faults that the last check of the source found.", gauge, func(s *Status) float64 { return float64(len(s.Faults)) }),
+		m("wal_kept_bytes", "Bytes of its log that the server keeps for our slot.", gauge, func(s *Status) float64 { return s.Pressure.orInfinite(true, float64(s.Pressure.KeptBytes)) }),
+		m("wal_limit_bytes", "max_slot_wal_keep_size, +Inf when there is none.", gauge, func(s *Status) float64 {
+			return s.Pressure.orInfinite(s.Pressure.Limited, float64(s.Pressure.LimitBytes))
+		}),
+		m("wal_safe_bytes", "Bytes that the server may write before it gives our slot up, +Inf without a limit.", gauge, func(s *Status) float64 {
+			return s.Pressure.orInfinite(s.Pressure.Limited, float64(s.Pressure.SafeBytes))
+		}),
+		m("wal_growth_bytes_per_second", "Growth of the log that the server keeps for our slot, over the last minutes.", gauge, func(s *Status) float64 { return s.Pressure.orInfinite(true, s.Pressure.Growth) }),
+		m("wal_left_seconds", "Time until the server gives our slot up at the present growth, +Inf without a limit or growth.", gauge, func(s *Status) float64 { return s.Pressure.orInfinite(s.Pressure.Left > 0, s.Pressure.Left.Seconds()) }),
+		m("wal_warning", "1 while the kept log is warned of.", gauge, func(s *Status) float64 { return oneIf(s.Pressure.Warning != "") }),
 		m("transactions_total", "Transactions received.", counter, func(s *Status) float64 { return float64(s.Transactions) }),
 		m("rows_total", "Row changes received.", counter, func(s *Status) float64 { return float64(s.Rows) }),
 		m("logical_messages_total", "Logical messages received.", counter, func(s *Status) float64 { return float64(s.Messages) }),
 		m("ticks_total", "Idle marks published.", counter, func(s *Status) float64 { return float64(s.Ticks) }),
+		m("refilling", "1 while tables are refilled.", gauge, func(s *Status) float64 { return oneIf(s.RefillTables != nil) }),
+		m("refill_rows", "Rows read by the refill under way.", gauge, func(s *Status) float64 { return float64(s.RefillRows) }),
+		m("refills_total", "Refills completed.", counter, func(s *Status) float64 { return float64(s.Refills) }),
+		m("skipped_rows_total", "Row changes of tables that the definition has dropped.", counter, func(s *Status) float64 { return float64(s.Skipped) }),
 		m("reconnects_total", "Connections lost.", counter, func(s *Status) float64 { return float64(s.Reconnects) }),
 		m("clock_clamps_total", "Versions cut to the publisher's clock by 1 s or more.", counter, func(s *Status) float64 { return float64(s.Clamps) }),
 		m("clock_steps_back_total", "Versions pushed above their predecessor by 1 s or more.", counter, func(s *Status) float64 { return float64(s.StepsBack) }),
