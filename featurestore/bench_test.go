@@ -228,3 +228,33 @@ func BenchmarkUpdates(b *testing.B) {
 	}
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// BenchmarkRefill refills a table of which every row is as it is held: each is
+// looked up, found, and walked over at the end.
+func BenchmarkRefill(b *testing.B) {
+	const rows = 100_000
+	rels := relations()
+	for _, table := range []string{"users", "orders"} {
+		b.Run(table, func(b *testing.B) {
+			f := newFeed()
+			v := change.Version(1_700_000_000_000_000)
+			r := rand.New(rand.NewPCG(1, 2))
+			var list []change.Row
+			for i := range rows {
+				list = append(list, insert(rels[table], uint32(i), map[string]string{"id": uuid(r), "user_id": uuid(r), "name": "n", "big": "some text of a row that is neither long nor short"}))
+			}
+			f.transaction(change.Backfill, v, list, 100, false)
+			s := open(b, b.TempDir(), featurestore.Options{})
+			apply(b, s, f.batches...)
+			b.ReportAllocs()
+			for b.Loop() {
+				n := len(f.batches)
+				f.scope = scopeOf(v, table)
+				v++
+				f.transaction(change.Refill, v, list, 100, false)
+				apply(b, s, f.batches[n:]...)
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

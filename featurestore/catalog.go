@@ -29,6 +29,10 @@ type catalogTable struct {
 	By string `json:"by,omitempty"`
 }
 
+// direct says that a row's place follows from its key: the table has no
+// entity, or the column that tells it is part of the key.
+func (t *catalogTable) direct() bool { return t.Entity == "" || slices.Contains(t.Key, t.By) }
+
 // kind returns the number of an entity kind, noKind for "", -1 if there is none.
 func (c *catalog) kind(entity string) int {
 	if entity == "" {
@@ -98,25 +102,6 @@ func (c *catalog) adopt(def *definition.Definition) (*catalog, bool, error) {
 		changed = changed || added
 	}
 	return out, changed, nil
-}
-
-// covers returns a *CatalogError if the catalog that follows c has a table or
-// column that c lacks.
-func (c *catalog) covers(next *catalog) error {
-	for i := range next.Tables {
-		t := &next.Tables[i]
-		have := c.table(t.Name)
-		if have == nil {
-			return &CatalogError{Table: t.Name, What: "columns", Have: "", Want: strings.Join(t.Columns, ", ")}
-		}
-		if n := len(have.Columns); n < len(t.Columns) {
-			return &CatalogError{
-				Table: t.Name, What: "columns",
-				Have: strings.Join(have.Columns, ", "), Want: strings.Join(t.Columns[n:], ", ") + " too",
-			}
-		}
-	}
-	return nil
 }
 
 func (c *catalog) adoptTable(def *definition.Table) (changed bool, err error) {

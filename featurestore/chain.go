@@ -43,9 +43,8 @@ func (s *state) admit(b *change.Batch) (bool, error) {
 		return false, broken(b, "the source's origin", s.Origin, h.Origin)
 	case h.Previous != s.Last:
 		return false, broken(b, "the version before", s.Last, h.Previous)
-	case h.Epoch != s.Epoch && s.Birth != 0:
-		// A feed begun anew brings a second backfill and a gap before it.
-		return false, &RefillError{Birth: s.Birth, Position: position(b, h.Last, 0)}
+	case h.Epoch != s.Epoch && s.OpenVersion != 0 && (len(b.Entries) == 0 || b.Entries[0].Abandoned != s.OpenVersion):
+		return false, broken(b, "the first entry of the epoch", "the abandoned version "+s.OpenVersion.String(), "another")
 	}
 	return true, nil
 }
@@ -71,14 +70,50 @@ func (s *state) begin(b *change.Batch, t *change.Transaction) error {
 		return broken(b, "the part", 0, t.Part)
 	case t.Version <= s.Last:
 		return broken(b, "the version", "one above "+s.Last.String(), t.Version)
-	case t.Kind == change.Refill || t.Kind == change.Backfill && s.Birth != 0:
-		return &RefillError{Birth: s.Birth, Position: position(b, t.Version, 0)}
-	case t.Kind != change.Live && t.Kind != change.Backfill:
-		return broken(b, "the kind of the transaction", "live or backfill", t.Kind)
+	}
+	if err := s.expects(b, t); err != nil {
+		return err
 	}
 	s.OpenVersion, s.OpenKind, s.Part, s.NextOrdinal = t.Version, t.Kind, 0, 0
 	s.Last = t.Version
 	return nil
+}
+
+// expects checks that a transaction of the kind may begin here: an open gap is
+// closed by the backfill of its epoch and by nothing else, since what is held
+// may be out of date; a store has one backfill an epoch; and what is compared
+// with rows that are held says what it saw.
+func (s *state) expects(b *change.Batch, t *change.Transaction) error {
+	want, ok := "live or refill", t.Kind == change.Live || t.Kind == change.Refill
+	switch {
+	case s.openGap() != nil:
+		want, ok = "backfill", t.Kind == change.Backfill
+	case s.Birth == 0:
+		want, ok = "live or backfill", t.Kind == change.Live || t.Kind == change.Backfill
+	}
+	switch {
+	case !ok:
+		return broken(b, "the kind of the transaction", want, kindName(t.Kind))
+	case t.Kind == change.Live && t.Scope != nil:
+		return broken(b, "the scope of a live transaction", "none", "one")
+	case t.Kind != change.Live && s.Birth != 0 && t.Scope == nil:
+		return broken(b, "the scope of a "+kindName(t.Kind), "one", "none")
+	case t.Scope != nil && t.Scope.Low >= t.Version:
+		return broken(b, "the low version of a "+kindName(t.Kind), "one below "+t.Version.String(), t.Scope.Low)
+	}
+	return nil
+}
+
+func kindName(k change.Kind) string {
+	switch k {
+	case change.Live:
+		return "live"
+	case change.Backfill:
+		return "backfill"
+	case change.Refill:
+		return "refill"
+	}
+	return fmt.Sprintf("%d", k)
 }
 
 // step checks the ordinal of a row. Ordinals rise; gaps are rows that were
@@ -95,8 +130,11 @@ func (s *state) step(b *change.Batch, r *change.Row) error {
 // complete makes the open transaction visible.
 func (s *state) complete(t *change.Transaction) {
 	s.Version, s.EndLSN = t.Version, t.EndLSN
-	if t.Kind == change.Backfill && s.Birth == 0 {
-		s.Birth = t.Version
+	if t.Kind == change.Backfill {
+		if s.Birth == 0 {
+			s.Birth = t.Version
+		}
+		s.closeGap(t.Version)
 	}
 	s.Counters.Transactions++
 	s.settle(true)

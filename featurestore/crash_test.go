@@ -13,6 +13,7 @@ import (
 
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/definition"
 )
 
 // The crash test runs this test binary again as a child, with the store's
@@ -23,13 +24,32 @@ const (
 )
 
 // crashFeed is the feed of the crash test: the same for a seed, in parent and child.
-func crashFeed(seed uint64) *generator {
-	g := newGenerator(rand.New(rand.NewPCG(seed, 2)))
-	g.step(change.Backfill)
+func crashFeed(seed uint64) *world {
+	w := newWorld(rand.New(rand.NewPCG(seed, 2)))
+	w.drift()
+	w.read(w.tables())
+	w.publish(change.Backfill)
 	for range 1500 {
-		g.step(change.Live)
+		switch n := w.r.IntN(40); {
+		case n == 0 && w.snap == nil:
+			w.read(w.tables())
+		case n < 4 && w.snap != nil:
+			w.publish(change.Refill)
+		case n == 4 && w.snap == nil:
+			w.drift()
+			w.read(w.tables())
+			w.publish(change.Refill)
+		case n == 5:
+			w.reset()
+			w.read(w.tables())
+			w.publish(change.Backfill)
+		case n < 8:
+			w.tick()
+		default:
+			w.live()
+		}
 	}
-	return g
+	return w
 }
 
 // list gives batches as an Input that is always ready.
@@ -61,7 +81,7 @@ func child(dir string) {
 		panic(err)
 	}
 	g := crashFeed(n)
-	s, err := featurestore.Open(dir, featurestore.Options{Definition: testDefinition(), Memory: 48 << 20, GroupEntries: 64})
+	s, err := featurestore.Open(dir, featurestore.Options{Definition: g.def, Memory: 48 << 20, GroupEntries: 64})
 	if err != nil {
 		panic(err)
 	}
@@ -73,7 +93,7 @@ func child(dir string) {
 	}
 }
 
-// TestKilledStoreEqualsUnkilled (I2, I3): a process that applies is killed over
+// TestKilledStoreEqualsUnkilled (I2, I3), in the middle of refills too: a process that applies is killed over
 // and over; what it had reported as applied is there, and in the end the store
 // equals the model.
 func TestKilledStoreEqualsUnkilled(t *testing.T) {
@@ -84,23 +104,23 @@ func TestKilledStoreEqualsUnkilled(t *testing.T) {
 	var last uint64
 	kills := 0
 	for last < uint64(len(g.f.batches)) && kills < 8 {
-		last = killedRun(t, r, dir, n, last, len(g.f.batches))
+		last = killedRun(t, r, dir, g.def, n, last, len(g.f.batches))
 		kills++
 	}
 	t.Logf("%d kills, message %d of %d begun", kills, last, len(g.f.batches))
-	s := open(t, dir, featurestore.Options{})
+	s := open(t, dir, featurestore.Options{Definition: g.def})
 	apply(t, s, g.f.batches...)
 	v := view(t, s, 0)
-	sameRows(t, g.m.asOf(v.Info().AsOf), dump(t, v, 3))
-	for table, rows := range g.m.live {
-		if got := s.Status().Rows[table]; got != int64(len(rows)) {
-			t.Errorf("table %s: the store counts %d live rows, the model %d", table, got, len(rows))
+	sameRows(t, g.asOf(v.Info()), dump(t, v, 3, g.ends))
+	for _, table := range g.tables() {
+		if got := s.Status().Rows[table]; got != int64(len(g.src[table])) {
+			t.Errorf("table %s: the store counts %d live rows, the source has %d", table, got, len(g.src[table]))
 		}
 	}
 }
 
 // killedRun runs the child and kills it at a random message after from.
-func killedRun(t *testing.T, r *rand.Rand, dir string, seed, from uint64, total int) uint64 {
+func killedRun(t *testing.T, r *rand.Rand, dir string, def *definition.Definition, seed, from uint64, total int) uint64 {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+dir, seedEnv+"="+strconv.FormatUint(seed, 10))
@@ -130,7 +150,7 @@ func killedRun(t *testing.T, r *rand.Rand, dir string, seed, from uint64, total 
 	if _, err := featurestore.Open(dir, featurestore.Options{ReadOnly: true}); !errors.As(err, &unclean) {
 		t.Errorf("a killed store opened read-only: %v, want an UncleanError", err)
 	}
-	s, err := featurestore.Open(dir, featurestore.Options{Definition: testDefinition(), Memory: 48 << 20})
+	s, err := featurestore.Open(dir, featurestore.Options{Definition: def, Memory: 48 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

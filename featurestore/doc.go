@@ -14,13 +14,17 @@
 //     redelivery equals the store without it (I3).
 //   - A view shows whole transactions only, in commit order, and never changes
 //     (I4): versions above the watermark are invisible, abandoned ones skipped.
+//   - What a view promises is not removed while it is read: it holds a lease, which
+//     every read renews, and the retention floor never passes a lease. A remote
+//     scan that is cut off goes on with the next entity, also at a daemon that was
+//     started anew on the same store.
 //   - What cannot be resolved, decoded or held stops Run with a typed error that
 //     names table and position; no row is skipped, defaulted or nulled (I9).
 //   - Memory is bounded by Options.Memory, two groups and one row, not by the
 //     size of a transaction or table (I10). A scan holds one entity at a time.
 //
-// What it does not: retention, erasure, backup and the refill of a store that
-// has data are not here yet; the formats have room for them.
+// What it does not: retention, erasure and backup are not here yet; the formats
+// have room for them.
 //
 // # Keys
 //
@@ -33,6 +37,8 @@
 //	truncate  30 | table u16 | ^version u64 | ^ordinal u32
 //	void      40 | version u64
 //	sample    50 | ^version u64                                      → end LSN u64
+//	index     60 | epoch u32 | end LSN u64 | version u64             → further (end LSN, version)
+//	found     70 | version of a refill u64 | row or locator key without version
 //
 // docs/FORMAT.md has the boxes; testdata/keys.golden pins the bytes.
 package featurestore

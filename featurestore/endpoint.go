@@ -6,13 +6,22 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"dreamfeed/internal/durable"
 )
 
-// Endpoint is where a daemon can be asked for views of the store it holds.
+// Endpoint is where a daemon can be asked for views of the store it holds. Its
+// Client asks.
 type Endpoint struct {
 	PID     int    `json:"pid"`
 	Address string `json:"address"` // host:port
 	Token   string `json:"token"`
+	// Certificate is the PEM text of the certificate that the daemon shows under
+	// LocalName; empty when it does not speak TLS.
+	Certificate string `json:"certificate,omitempty"`
+	// dir is the data directory that it was read from: who loses the daemon looks
+	// there for its successor.
+	dir string
 }
 
 // endpointName is the file in the data directory. It is a hint: the store's
@@ -23,8 +32,9 @@ const endpointName = "endpoint.json"
 var ErrNoEndpoint = errors.New("no daemon has left its address in the data directory")
 
 // WriteEndpoint leaves a daemon's address in its data directory, readable by
-// its owner only and never seen half-written.
-func WriteEndpoint(dataDir string, e Endpoint) (err error) {
+// its owner only and never seen half-written. The hook is told of every durable
+// step; nil for none.
+func WriteEndpoint(dataDir string, e Endpoint, hook durable.Hook) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write the daemon's address to %s: %w", dataDir, err)
@@ -34,21 +44,7 @@ func WriteEndpoint(dataDir string, e Endpoint) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dataDir, endpointName+".*") // made with mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // in vain once it is renamed
-	if _, err = f.Write(data); err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(dataDir, endpointName)); err != nil {
-		return err
-	}
-	return syncDir(dataDir)
+	return durable.ReplaceFile(filepath.Join(dataDir, endpointName), data, 0o600, hook)
 }
 
 // ReadEndpoint reads what WriteEndpoint left. It fails with ErrNoEndpoint if
@@ -66,29 +62,22 @@ func ReadEndpoint(dataDir string) (Endpoint, error) {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return Endpoint{}, fmt.Errorf("read the daemon's address from %s: %w", path, err)
 	}
+	e.dir = dataDir
 	return e, nil
 }
 
 // RemoveEndpoint removes the address that the process with this pid left;
 // another one's stays.
-func RemoveEndpoint(dataDir string, pid int) error {
+func RemoveEndpoint(dataDir string, pid int, hook durable.Hook) error {
 	e, err := ReadEndpoint(dataDir)
 	if errors.Is(err, ErrNoEndpoint) || err == nil && e.PID != pid {
 		return nil
 	}
 	if err == nil {
-		err = os.Remove(filepath.Join(dataDir, endpointName))
+		err = durable.Remove(filepath.Join(dataDir, endpointName), hook)
 	}
 	if err != nil {
 		return fmt.Errorf("remove the daemon's address from %s: %w", dataDir, err)
 	}
-	return syncDir(dataDir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

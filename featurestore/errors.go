@@ -3,8 +3,10 @@ package featurestore
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/history"
 )
 
 var (
@@ -65,7 +67,7 @@ func (e *FormatError) Error() string {
 // CatalogError says that a definition contradicts what the store holds.
 type CatalogError struct {
 	Table      string
-	What       string // entity, by, key or columns
+	What       string // entity, by or key
 	Have, Want string
 }
 
@@ -95,7 +97,7 @@ type ChainError struct {
 }
 
 func (e *ChainError) Error() string {
-	return fmt.Sprintf("the stream does not continue the store at %s: %s is %s where %s was expected: restore the stream that belongs to this store, or begin both anew in an empty data directory",
+	return fmt.Sprintf("the stream does not continue the store at %s: %s is %s where %s was expected: restore the stream that belongs to this store, or begin the feed anew from what the store holds with: ingest reset --confirm --discard-stream",
 		e.Position, e.Field, e.Have, e.Want)
 }
 
@@ -109,7 +111,7 @@ type UnresolvedError struct {
 }
 
 func (e *UnresolvedError) Error() string {
-	return fmt.Sprintf("table %s: column %s of the row with key hash %016x is unchanged since a version that the store does not hold (%s): begin a new store in an empty data directory",
+	return fmt.Sprintf("table %s: column %s of the row with key hash %016x is unchanged since a version that the store does not hold (%s): begin the feed anew, which reads the tables again, with: ingest reset --confirm --discard-stream",
 		e.Table, e.Column, e.KeyHash, e.Position)
 }
 
@@ -146,15 +148,46 @@ func (e *RowSizeError) Error() string {
 	return fmt.Sprintf("table %s: a row has %d bytes, the limit is %d (%s): raise --max-row-bytes", e.Table, e.Bytes, e.Limit, e.Position)
 }
 
-// RefillError says that a second backfill or a refill arrived. The store
-// cannot yet remove the rows that it does not find.
-type RefillError struct {
-	Birth    change.Version
-	Position Position
+// NotAppliedError says that a position of the source is above what the store
+// has applied.
+type NotAppliedError struct {
+	LSN, Applied change.LSN
 }
 
-func (e *RefillError) Error() string {
-	return fmt.Sprintf("the store was backfilled at %s and takes no second backfill (%s): begin a new store in an empty data directory", e.Birth, e.Position)
+func (e *NotAppliedError) Error() string {
+	return fmt.Sprintf("position %s of the source is not applied: the store is at %s: wait until ingest has passed it", e.LSN, e.Applied)
+}
+
+// IndexError says that the store does not know any more, or not yet, which
+// transaction was the last one at a position of the source.
+type IndexError struct {
+	LSN change.LSN
+	// Oldest is the first position that it knows, 0 if there is none: the feed
+	// has begun anew and its backfill is not complete.
+	Oldest change.LSN
+}
+
+func (e *IndexError) Error() string {
+	if e.Oldest == 0 {
+		return fmt.Sprintf("position %s of the source has no version yet: the store holds no transaction of the present feed: wait until its backfill is complete", e.LSN)
+	}
+	return fmt.Sprintf("position %s of the source is too old: the store knows versions by position from %s on, about an hour back: take a newer snapshot of the source", e.LSN, e.Oldest)
+}
+
+// GapError says that a moment lies where changes are missing: the feed was
+// begun anew.
+type GapError struct {
+	AsOf change.Version
+	Gap  history.Gap
+}
+
+func (e *GapError) Error() string {
+	if e.Gap.To == 0 {
+		return fmt.Sprintf("the moment %s lies in a gap of the history, which began after %s when the feed was begun anew: choose that or an earlier one, or wait until ingest has backfilled",
+			e.AsOf, e.Gap.From)
+	}
+	return fmt.Sprintf("the moment %s lies in a gap of the history, since the feed was begun anew: choose %s or an earlier one, or %s or a later one",
+		e.AsOf, e.Gap.From, e.Gap.To)
 }
 
 // NotClosedError says that a moment is above the watermark.
@@ -173,6 +206,26 @@ type TooEarlyError struct {
 
 func (e *TooEarlyError) Error() string {
 	return fmt.Sprintf("the moment %s lies before the store's history: the earliest possible is %s", e.AsOf, e.Earliest)
+}
+
+// LagError says that the store did not get as far as a reader wanted in the time
+// that it gave.
+type LagError struct {
+	LSN, Applied change.LSN
+	Waited       time.Duration
+}
+
+func (e *LagError) Error() string {
+	return fmt.Sprintf("the store has applied the source up to %s, and not up to %s within %s: look at /readyz and the daemon's log, or wait for longer", e.Applied, e.LSN, e.Waited)
+}
+
+// OriginError says that the store was fed from another server than the one
+// whose position was given.
+type OriginError struct{ Store, Source change.Origin }
+
+func (e *OriginError) Error() string {
+	return fmt.Sprintf("the store is fed from another server (system identifier %d, timeline %d) than the one asked about (%d, %d): give the database URL that ingest runs with",
+		e.Store.System, e.Store.Timeline, e.Source.System, e.Source.Timeline)
 }
 
 // EntityError says that the store has no such kind of entity.

@@ -100,12 +100,19 @@ type feed struct {
 	incarnation, sequence uint64
 	last                  change.Version
 	batches               []*change.Batch
+	// epoch counts from 0, zero is the version at which its LSNs begin.
+	epoch change.Epoch
+	zero  change.Version
+	// scope goes with every backfill and refill.
+	scope *change.Scope
 }
+
+func (f *feed) lsn(v change.Version) change.LSN { return change.LSN(v - f.zero) }
 
 func (f *feed) add(entries []change.Entry, first, last change.Version, open bool, rest change.Header) *change.Batch {
 	f.sequence++
 	h := rest
-	h.Epoch, h.Origin = 1, change.Origin{System: 77, Timeline: 1}
+	h.Epoch, h.Origin = 1+f.epoch, change.Origin{System: 77 + uint64(f.epoch), Timeline: 1}
 	h.First, h.Last, h.Previous, h.Open = first, last, f.last, open
 	b := &change.Batch{Incarnation: f.incarnation, Sequence: f.sequence, Header: h, Entries: entries, Bytes: 100}
 	f.last = last
@@ -121,8 +128,11 @@ func (f *feed) transaction(kind change.Kind, v change.Version, rows []change.Row
 		from, to := p*len(rows)/parts, (p+1)*len(rows)/parts
 		last := p == parts-1 && !unfinished
 		t := &change.Transaction{
-			Kind: kind, Version: v, CommitTime: int64(v), CommitLSN: change.LSN(v), EndLSN: change.LSN(v) + 1,
+			Kind: kind, Version: v, CommitTime: int64(v), CommitLSN: f.lsn(v), EndLSN: f.lsn(v) + 1,
 			Part: uint32(p), Last: last, Rows: rows[from:to],
+		}
+		if p == 0 && kind != change.Live {
+			t.Scope = f.scope
 		}
 		h := change.Header{CommitLSN: t.CommitLSN, EndLSN: t.EndLSN, Part: t.Part, OpenKind: kind}
 		if to > from {
@@ -149,7 +159,14 @@ func (f *feed) merge(n int) {
 }
 
 func (f *feed) tick(v change.Version) {
-	f.add([]change.Entry{{Tick: &change.Tick{Moment: v, LSN: change.LSN(v)}}}, v, v, false, change.Header{})
+	f.add([]change.Entry{{Tick: &change.Tick{Moment: v, LSN: f.lsn(v)}}}, v, v, false, change.Header{})
+}
+
+// reset begins a new epoch, as a tick at the beginning of another server's log.
+func (f *feed) reset(v change.Version) {
+	f.epoch++
+	f.zero = v
+	f.tick(v)
 }
 
 func (f *feed) abandon(v change.Version) {
@@ -171,6 +188,8 @@ type modelVersion struct {
 	deleted    bool
 	moved      bool // deleted because it moved
 	data       string
+	table      string            // of cells
+	cells      map[string]string // in place of data: those captured, NULL as isNull
 }
 
 func (m modelVersion) String() string {
@@ -216,14 +235,26 @@ func (m *model) add(place, table, key string, v modelVersion) {
 func (m *model) asOf(v change.Version) map[string][]string {
 	out := map[string][]string{}
 	for k, versions := range m.all {
+		var lines []string
+		alive := false
 		for i := len(versions) - 1; i >= 0; i-- {
 			if versions[i].version <= v {
-				out[k] = append(out[k], versions[i].String())
+				lines = append(lines, versions[i].String())
+				alive = alive || !versions[i].deleted
 			}
+		}
+		if alive { // a row of which only tombstones are held has no name
+			out[k] = lines
 		}
 	}
 	return out
 }
+
+// uncaptured stands for a cell that is not captured.
+const uncaptured = "(not captured)"
+
+// atEnd stands for the ordinal of a tombstone at the end of a refill.
+const atEnd = 1 << 30
 
 func render(columns []string, given map[string]string) string {
 	var parts []string
@@ -246,8 +277,10 @@ type reader interface {
 	Close() error
 }
 
-// dump renders a view like model.asOf, reading each kind in n ranges.
-func dump(t testing.TB, v reader, n int) map[string][]string {
+// dump renders a view like model.asOf, reading each kind in n ranges. ends says
+// of refills from which ordinal on their tombstones lie, whose order is the
+// store's own.
+func dump(t testing.TB, v reader, n int, ends ...map[change.Version]uint32) map[string][]string {
 	t.Helper()
 	out := map[string][]string{}
 	info := v.Info()
@@ -258,7 +291,7 @@ func dump(t testing.TB, v reader, n int) map[string][]string {
 		}
 		for _, r := range ranges {
 			err := v.Scan(t.Context(), kind, r, func(e *history.Entity) error {
-				dumpEntity(t, out, &info, kind, e)
+				dumpEntity(t, out, &info, kind, e, ends...)
 				return nil
 			})
 			if err != nil {
@@ -269,23 +302,34 @@ func dump(t testing.TB, v reader, n int) map[string][]string {
 	return out
 }
 
-func dumpEntity(t testing.TB, out map[string][]string, info *history.Info, kind string, e *history.Entity) {
+func dumpEntity(t testing.TB, out map[string][]string, info *history.Info, kind string, e *history.Entity, ends ...map[change.Version]uint32) {
 	t.Helper()
 	for i := range e.Rows {
 		r := &e.Rows[i]
 		table := &info.Tables[r.Table-1]
 		var key string
 		var lines []string
+		alive := false
 		for _, v := range r.Versions {
 			mv := modelVersion{version: v.Version, ordinal: v.Ordinal, known: v.Known, backfilled: v.Backfilled, deleted: v.Deleted, moved: v.Moved}
+			for _, end := range ends {
+				if from, ok := end[v.Version]; ok && v.Ordinal >= from {
+					mv.ordinal = atEnd
+				}
+			}
 			if !v.Deleted {
-				cells, err := row.Decode(v.Data, nil)
+				alive = true
+				cells, err := row.Decode(v.Data, make([]row.Cell, len(table.Columns)))
 				if err != nil {
 					t.Fatal(err)
 				}
 				given := map[string]string{}
 				for slot, c := range cells {
-					if c.Kind != row.Null && c.Kind != row.NotCaptured {
+					switch c.Kind {
+					case row.Null:
+					case row.NotCaptured:
+						given[table.Columns[slot]] = uncaptured
+					default:
 						given[table.Columns[slot]] = c.String()
 					}
 				}
@@ -297,6 +341,9 @@ func dumpEntity(t testing.TB, out map[string][]string, info *history.Info, kind 
 				key = strings.Join(parts, "+")
 			}
 			lines = append(lines, mv.String())
+		}
+		if !alive {
+			continue
 		}
 		name := kind + ":" + e.ID + "/" + table.Name + "/" + key
 		if _, twice := out[name]; twice {

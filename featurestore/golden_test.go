@@ -40,6 +40,19 @@ func TestKeysGolden(t *testing.T) {
 	f.transaction(change.Live, 1_700_000_000_000_004, []change.Row{
 		insert(rels["users"], 0, map[string]string{"id": "9", "big": strings.Repeat("x", 300_000)}),
 	}, 1, false)
+	// A new epoch, whose backfill finds one row as it is and one not at all, and a
+	// refill that is not complete.
+	f.reset(1_700_000_000_000_005)
+	f.scope = &change.Scope{Low: 1_700_000_000_000_005, Tables: []change.Table{{Schema: "public", Name: "users"}, {Schema: "public", Name: "orders"}}}
+	f.transaction(change.Backfill, 1_700_000_000_000_006, []change.Row{
+		insert(rels["users"], 0, map[string]string{"id": user, "name": "ann", "created": "2023-11-14 22:13:19"}),
+		insert(rels["orders"], 1, map[string]string{"id": "7", "user_id": "ckx", "name": "moved"}),
+	}, 1, false)
+	f.scope = &change.Scope{Low: 1_700_000_000_000_006, Tables: []change.Table{{Schema: "shop", Name: "items"}}}
+	f.transaction(change.Refill, 1_700_000_000_000_007, []change.Row{
+		insert(rels["shop.items"], 0, map[string]string{"id": "1", "lang": "de"}),
+		insert(rels["shop.items"], 1, map[string]string{"id": "2", "lang": "de"}),
+	}, 2, true)
 	dir := t.TempDir()
 	s, err := featurestore.Open(dir, featurestore.Options{Definition: testDefinition()})
 	if err != nil {

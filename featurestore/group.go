@@ -7,6 +7,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/durable"
 )
 
 // group is what one Badger transaction will write: entries in the order they
@@ -33,6 +34,7 @@ type entry struct {
 	prefix     uint32 // size of the key without version; 0: not looked up
 	prev       uint32
 	flags      byte
+	removed    bool // the key is deleted from Badger
 }
 
 type span struct{ from, to uint32 }
@@ -69,6 +71,12 @@ func (g *group) add(key, value []byte, flags byte, prefix int) {
 	g.size += int64(len(key) + len(value) + entryOverhead)
 }
 
+// remove deletes a key with the group. It is for what no lookup reads.
+func (g *group) remove(key []byte) {
+	g.add(key, nil, 0, 0)
+	g.entries[len(g.entries)-1].removed = true
+}
+
 // find returns the newest entry with the prefix that skip does not refuse.
 func (g *group) find(prefix []byte, skip func(change.Version, uint32) bool) *entry {
 	if len(g.index) == 0 {
@@ -86,7 +94,7 @@ func (g *group) find(prefix []byte, skip func(change.Version, uint32) bool) *ent
 }
 
 // write commits the group with its state in one synced Badger transaction.
-func (g *group) write(db *badger.DB) error {
+func (g *group) write(db *badger.DB, hook durable.Hook) error {
 	data, err := g.state.encode()
 	if err != nil {
 		return fmt.Errorf("write the store's watermark: %w", err)
@@ -98,6 +106,12 @@ func (g *group) write(db *badger.DB) error {
 	}
 	for i := range g.entries {
 		e := &g.entries[i]
+		if e.removed {
+			if err := txn.Delete(g.bytes(e.key)); err != nil {
+				return fmt.Errorf("remove entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
+			}
+			continue
+		}
 		b := &g.slab[:cap(g.slab)][i]
 		*b = badger.Entry{Key: g.bytes(e.key), Value: g.bytes(e.value), UserMeta: e.flags}
 		if err := txn.SetEntry(b); err != nil {
@@ -106,6 +120,9 @@ func (g *group) write(db *badger.DB) error {
 	}
 	if err := txn.Set(metaKey(metaState), data); err != nil {
 		return fmt.Errorf("write the store's watermark: %w", err)
+	}
+	if err := hook.At(durable.Commit, uint64(g.state.EndLSN)); err != nil {
+		return fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 	}
 	if err := txn.Commit(); err != nil {
 		return fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)

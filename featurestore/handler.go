@@ -19,10 +19,11 @@ import (
 // Paths of the view handler. Every request is a POST whose body is a viewRequest
 // in JSON: ids of persons stand in no URL, which others might log.
 const (
-	PathView   = "/v1/view"        // → history.Info in JSON
-	PathRanges = "/v1/view/ranges" // → list of ranges in JSON
-	PathScan   = "/v1/view/scan"   // → frames
-	PathEntity = "/v1/view/entity" // → frames with at most one entity
+	PathView    = "/v1/view"         // → history.Info in JSON, with a lease
+	PathRanges  = "/v1/view/ranges"  // → list of ranges in JSON
+	PathScan    = "/v1/view/scan"    // → frames
+	PathEntity  = "/v1/view/entity"  // → frames with at most one entity
+	PathRelease = "/v1/view/release" // ends the lease
 )
 
 // maxRequestBytes bounds a request, writeTimeout the time that a reader may
@@ -31,6 +32,7 @@ const (
 	maxRequestBytes = 256 << 10
 	writeTimeout    = 60 * time.Second
 	maxRanges       = 1024
+	maxWait         = time.Hour
 )
 
 type viewRequest struct {
@@ -40,11 +42,29 @@ type viewRequest struct {
 	From   []byte         `json:"from,omitempty"`
 	To     []byte         `json:"to,omitempty"`
 	N      int            `json:"n,omitempty"`
+	// Latest asks a scan for the newest versions only (View.ScanLatest).
+	Latest bool `json:"latest,omitempty"`
+	// Lease is what PathView gave, and Floor the retention floor of its view.
+	Lease uint64         `json:"lease,omitempty"`
+	Floor change.Version `json:"floor,omitempty"`
+	// LSN asks PathView for the view as of the last transaction that ended at or
+	// before this position of the source, and to wait so many milliseconds until
+	// everything up to it is applied. Origin is the server that it belongs to.
+	LSN    change.LSN    `json:"lsn,omitempty"`
+	Wait   int64         `json:"wait_ms,omitempty"`
+	Origin change.Origin `json:"origin,omitzero"`
+}
+
+// viewAnswer is the answer to PathView.
+type viewAnswer struct {
+	history.Info
+	Lease uint64 `json:"lease"`
 }
 
 // NewHandler serves views of the store to who knows the token, under the paths
-// /v1/view…. It keeps nothing between requests: every request names its
-// moment, so that several ranges may be read at once. Its server should have
+// /v1/view…. It keeps nothing between requests but leases: every request names
+// its moment, so that several ranges may be read at once, and a process that is
+// started anew on the same store goes on where the one before ended. Its server should have
 // no WriteTimeout; the handler sets deadlines of its own, a frame at a time.
 func NewHandler(s *Store, token string) http.Handler {
 	h := &handler{s: s, token: sha256.Sum256([]byte(token)), locked: token == ""}
@@ -53,6 +73,7 @@ func NewHandler(s *Store, token string) http.Handler {
 	mux.Handle("POST "+PathRanges, h.wrap(h.ranges))
 	mux.Handle("POST "+PathScan, h.wrap(h.scan))
 	mux.Handle("POST "+PathEntity, h.wrap(h.entity))
+	mux.Handle("POST "+PathRelease, h.wrap(h.release))
 	return mux
 }
 
@@ -82,15 +103,45 @@ func (h *handler) wrap(fn endpointFunc) http.Handler {
 			refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
 			return
 		}
-		v, err := h.s.View(q.AsOf)
+		asOf, err := h.moment(r.Context(), &q)
 		if err == nil {
-			defer v.Close()
-			err = fn(w, r, v, &q)
+			var v *View
+			if v, err = h.s.view(asOf, q.Lease, q.Floor); err == nil {
+				if err = fn(w, r, v, &q); q.Lease == 0 && (err != nil || r.URL.Path != PathView) {
+					v.Close() // the lease was for this request
+				}
+			}
 		}
 		if err != nil {
 			refuse(w, encodeWireError(err))
 		}
 	})
+}
+
+// moment is the one that a request asks for.
+func (h *handler) moment(ctx context.Context, q *viewRequest) (change.Version, error) {
+	if q.LSN == 0 {
+		return q.AsOf, nil
+	}
+	mark := h.s.Watermark()
+	if mark.Birth == 0 {
+		return 0, ErrEmpty
+	}
+	if mark.Origin != q.Origin {
+		return 0, &OriginError{Store: mark.Origin, Source: q.Origin}
+	}
+	wait := min(time.Duration(max(q.Wait, 0))*time.Millisecond, maxWait)
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, &LagError{LSN: q.LSN, Waited: wait})
+	defer cancel()
+	if _, err := h.s.Wait(ctx, q.LSN); err != nil {
+		var lag *LagError
+		if errors.As(err, &lag) {
+			lag.Applied = h.s.Watermark().EndLSN
+			return 0, lag
+		}
+		return 0, err
+	}
+	return h.s.VersionBefore(q.LSN)
 }
 
 func refuse(w http.ResponseWriter, e wireError) { answer(w, e.status(), e) }
@@ -106,8 +157,13 @@ func answer(w http.ResponseWriter, status int, body any) {
 }
 
 func (h *handler) view(w http.ResponseWriter, _ *http.Request, v *View, _ *viewRequest) error {
-	answer(w, http.StatusOK, v.Info())
+	answer(w, http.StatusOK, viewAnswer{Info: v.Info(), Lease: v.lease})
 	return nil
+}
+
+func (h *handler) release(w http.ResponseWriter, _ *http.Request, v *View, _ *viewRequest) error {
+	answer(w, http.StatusOK, struct{}{})
+	return v.Close()
 }
 
 func (h *handler) ranges(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error {
@@ -121,7 +177,7 @@ func (h *handler) ranges(w http.ResponseWriter, r *http.Request, v *View, q *vie
 
 func (h *handler) scan(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error {
 	return stream(w, r, func(ctx context.Context, fn func(*history.Entity) error) error {
-		return v.Scan(ctx, q.Entity, history.Range{From: q.From, To: q.To}, fn)
+		return v.scanRange(ctx, q.Entity, history.Range{From: q.From, To: q.To}, q.Latest, fn)
 	})
 }
 

@@ -17,6 +17,8 @@ const (
 	prefixTruncate = 0x30
 	prefixVoid     = 0x40
 	prefixSample   = 0x50
+	prefixIndex    = 0x60
+	prefixSeen     = 0x70
 )
 
 // The tag of an encoded id. An id is encoded by its text alone, whatever the

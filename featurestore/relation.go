@@ -27,6 +27,7 @@ type mapping struct {
 	// identity says that what the source sends of an old row names its key.
 	identity         bool
 	uncovered        string // a key column that the replica identity lacks
+	lacking          bool   // a column that the definition names is not published
 	created, updated int    // relation columns, −1 if there is none
 	zone             *time.Location
 }
@@ -83,6 +84,7 @@ func (s *Store) mapRelation(rel *change.Relation, at Position) (*mapping, error)
 		i := -1
 		if def.Column(name) != nil { // columns of older definitions keep their slot
 			i = column(name)
+			m.lacking = m.lacking || i < 0
 		}
 		m.source = append(m.source, i)
 	}
@@ -96,13 +98,12 @@ func (s *Store) mapRelation(rel *change.Relation, at Position) (*mapping, error)
 			m.identity, m.uncovered = false, name
 		}
 	}
-	m.direct = t.Entity == ""
+	m.direct = t.direct()
 	if t.Entity != "" {
 		if m.by = column(t.By); m.by < 0 {
 			return nil, &RelationError{Table: t.Name, Column: t.By, What: "tells the rows' entity and is not published", Position: at}
 		}
 		m.byKey = slices.Index(m.key, m.by)
-		m.direct = m.byKey >= 0
 	}
 	return m, nil
 }

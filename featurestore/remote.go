@@ -3,75 +3,146 @@ package featurestore
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"slices"
+	"sync"
+	"time"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/history"
 )
 
 // RemoteView is a View of a store that another process holds, read through
-// its handler. It has the methods of View and is as safe for concurrent use.
+// its handler. It has the methods of View and is as safe for concurrent use. A
+// read that is cut off goes on where it ended, see resume.go.
 type RemoteView struct {
-	base, token string
-	client      *http.Client
-	transport   *http.Transport
-	info        history.Info
+	endpoint Endpoint
+	info     history.Info
+	lease    uint64
+	retries  int // how often without progress a read is tried again
+
+	mu     sync.Mutex
+	client *Client
 }
 
-// maxAnswerBytes bounds an answer in JSON.
-const maxAnswerBytes = 16 << 20
+const (
+	// maxAnswerBytes bounds an answer in JSON.
+	maxAnswerBytes = 16 << 20
+	// releaseTimeout bounds the farewell to a daemon that may be gone: the lease
+	// ends by itself soon.
+	releaseTimeout = 2 * time.Second
+)
+
+// Dial is Endpoint.Dial for a daemon at addr ("host:port") without TLS.
+func Dial(ctx context.Context, addr, token string, asOf change.Version) (*RemoteView, error) {
+	return Endpoint{Address: addr, Token: token}.Dial(ctx, asOf)
+}
 
 // Dial opens a view as of a moment, 0 for the newest closed one, on the daemon
-// at addr ("host:port"). Errors for a caller to tell apart: those of
+// that left the endpoint. Errors for a caller to tell apart: those of
 // Store.View, ErrToken, *RemoteError.
-func Dial(ctx context.Context, addr, token string, asOf change.Version) (*RemoteView, error) {
-	transport := &http.Transport{
-		DialContext:         (&net.Dialer{}).DialContext,
-		MaxIdleConnsPerHost: 16,
-		DisableCompression:  true,
-	}
-	v := &RemoteView{base: "http://" + addr, token: token, transport: transport, client: &http.Client{Transport: transport}}
-	if err := v.ask(ctx, PathView, viewRequest{AsOf: asOf}, &v.info); err != nil {
-		transport.CloseIdleConnections()
+func (e Endpoint) Dial(ctx context.Context, asOf change.Version) (*RemoteView, error) {
+	return dial(ctx, e, viewRequest{AsOf: asOf})
+}
+
+// DialAt opens the view as of the last transaction that ended at or before a
+// position of the source: it holds exactly what a snapshot of the source at that
+// position shows. The daemon waits until everything up to the position is
+// applied, for at most wait (and an hour); then the error is *LagError. Other
+// errors: those of Dial and Store.VersionBefore, and *OriginError if the store is
+// not fed from the server that the position belongs to.
+func (e Endpoint) DialAt(ctx context.Context, origin change.Origin, lsn change.LSN, wait time.Duration) (*RemoteView, error) {
+	return dial(ctx, e, viewRequest{LSN: lsn, Origin: origin, Wait: wait.Milliseconds()})
+}
+
+func dial(ctx context.Context, e Endpoint, q viewRequest) (*RemoteView, error) {
+	v := &RemoteView{endpoint: e, client: e.Client(), retries: maxRetries}
+	var answer viewAnswer
+	if err := v.client.Ask(ctx, PathView, q, &answer); err != nil {
+		v.client.Close()
 		return nil, err
 	}
+	v.info, v.lease = answer.Info, answer.Lease
 	return v, nil
+}
+
+// request is what every request of the view says.
+func (v *RemoteView) request() viewRequest {
+	return viewRequest{AsOf: v.info.AsOf, Lease: v.lease, Floor: v.info.Floor}
 }
 
 // Info describes the view.
 func (v *RemoteView) Info() history.Info { return v.info }
 
-// Close frees the connections.
+// Close gives up the view's lease and frees the connections. No read may be
+// under way.
 func (v *RemoteView) Close() error {
-	v.transport.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	client := v.connection()
+	var nothing struct{}
+	// A daemon that does not answer forgets the lease by itself.
+	_ = client.Ask(ctx, PathRelease, v.request(), &nothing)
+	client.Close()
 	return nil
 }
 
 // Ranges is View.Ranges.
-func (v *RemoteView) Ranges(ctx context.Context, entity string, n int) ([]history.Range, error) {
-	var out []history.Range
-	err := v.ask(ctx, PathRanges, viewRequest{AsOf: v.info.AsOf, Entity: entity, N: n}, &out)
+func (v *RemoteView) Ranges(ctx context.Context, entity string, n int) (out []history.Range, err error) {
+	q := v.request()
+	q.Entity, q.N = entity, n
+	err = v.again(ctx, func(client *Client) (bool, error) {
+		return false, client.Ask(ctx, PathRanges, q, &out)
+	})
 	return out, err
 }
 
-// Scan is View.Scan. A stream that is cut off, or damaged, fails with an error
-// that wraps ErrCut; fn may have been called for what came before.
+// Scan is View.Scan. A stream that is cut off goes on with the next entity, if
+// the daemon or one that took its place serves the view's moment; else, or if it
+// is damaged, the error wraps ErrCut, and fn has been called for what came
+// before. When Scan returns nil, every entity has come: each piece of the stream
+// ends with its counts.
 func (v *RemoteView) Scan(ctx context.Context, entity string, r history.Range, fn func(*history.Entity) error) error {
-	return v.stream(ctx, PathScan, viewRequest{AsOf: v.info.AsOf, Entity: entity, From: r.From, To: r.To}, fn)
+	return v.scan(ctx, entity, r, false, fn)
+}
+
+// ScanLatest is View.ScanLatest, with the promises of Scan.
+func (v *RemoteView) ScanLatest(ctx context.Context, entity string, r history.Range, fn func(*history.Entity) error) error {
+	return v.scan(ctx, entity, r, true, fn)
+}
+
+func (v *RemoteView) scan(ctx context.Context, entity string, r history.Range, latest bool, fn func(*history.Entity) error) error {
+	q := v.request()
+	q.Entity, q.From, q.To, q.Latest = entity, r.From, r.To, latest
+	return v.again(ctx, func(client *Client) (progress bool, err error) {
+		var failed error
+		var last place
+		err = readEntities(ctx, client, PathScan, q, func(e *history.Entity) error {
+			if failed = fn(e); failed == nil {
+				last.note(e)
+			}
+			return failed
+		})
+		if failed != nil {
+			return false, &finalError{failed}
+		}
+		if last.some {
+			q.From = last.after(r.From)
+		}
+		return last.some, err
+	})
 }
 
 // Entity is View.Entity.
-func (v *RemoteView) Entity(ctx context.Context, entity, id string) (*history.Entity, error) {
-	var found *history.Entity
-	err := v.stream(ctx, PathEntity, viewRequest{AsOf: v.info.AsOf, Entity: entity, ID: []byte(id)}, func(e *history.Entity) error {
-		found = cloneEntity(e)
-		return nil
+func (v *RemoteView) Entity(ctx context.Context, entity, id string) (found *history.Entity, err error) {
+	q := v.request()
+	q.Entity, q.ID = entity, []byte(id)
+	err = v.again(ctx, func(client *Client) (bool, error) {
+		found = nil
+		return false, readEntities(ctx, client, PathEntity, q, func(e *history.Entity) error {
+			found = cloneEntity(e)
+			return nil
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -92,56 +163,11 @@ func cloneEntity(e *history.Entity) *history.Entity {
 	return out
 }
 
-func (v *RemoteView) post(ctx context.Context, path string, q viewRequest) (*http.Response, error) {
-	body, err := json.Marshal(q)
-	if err != nil {
-		return nil, fmt.Errorf("ask the daemon: %w", err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.base+path, bytes.NewReader(body))
-	if err != nil {
-		return nil, fmt.Errorf("ask the daemon: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+v.token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := v.client.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the daemon: %w", err)
-	}
-	if resp.StatusCode == http.StatusOK {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, frameBytes))
-	if err != nil {
-		return nil, fmt.Errorf("ask the daemon: %s: %w", resp.Status, err)
-	}
-	if resp.Header.Get("Content-Type") != "application/json" {
-		return nil, &RemoteError{Message: resp.Status + " for " + path}
-	}
-	return nil, decodeWireError(text)
-}
-
-func (v *RemoteView) ask(ctx context.Context, path string, q viewRequest, into any) error {
-	resp, err := v.post(ctx, path, q)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrCut, err)
-	}
-	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("read the daemon's answer: %w", err)
-	}
-	return nil
-}
-
-// stream reads entities until the final count.
-func (v *RemoteView) stream(ctx context.Context, path string, q viewRequest, fn func(*history.Entity) error) error {
+// readEntities reads entities until the final count.
+func readEntities(ctx context.Context, client *Client, path string, q viewRequest, fn func(*history.Entity) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the request when fn fails
-	resp, err := v.post(ctx, path, q)
+	resp, err := client.Post(ctx, path, q)
 	if err != nil {
 		return err
 	}

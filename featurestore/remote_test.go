@@ -191,6 +191,7 @@ func TestEveryCutAndEveryFlippedByteIsSeen(t *testing.T) {
 	var body []byte
 	scan := func(change func([]byte) []byte) error {
 		v := dial(t, serve(t, tamper(h, change)), 0)
+		v.Impatient()
 		ranges, err := v.Ranges(t.Context(), "user", 1)
 		if err != nil {
 			t.Fatal(err)
@@ -233,12 +234,12 @@ func TestEndpointIsPrivateAndRemovedByItsOwner(t *testing.T) {
 	}
 	want := featurestore.Endpoint{PID: 42, Address: "127.0.0.1:7000", Token: token}
 	for range 2 { // a second one replaces the first
-		if err := featurestore.WriteEndpoint(dir, want); err != nil {
+		if err := featurestore.WriteEndpoint(dir, want, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	got, err := featurestore.ReadEndpoint(dir)
-	if err != nil || got != want {
+	if err != nil || got.Plain() != want {
 		t.Errorf("read %+v, %v", got, err)
 	}
 	files, err := os.ReadDir(dir)
@@ -249,13 +250,13 @@ func TestEndpointIsPrivateAndRemovedByItsOwner(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v: want 0600", info.Mode(), err)
 	}
-	if err := featurestore.RemoveEndpoint(dir, 41); err != nil {
+	if err := featurestore.RemoveEndpoint(dir, 41, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := featurestore.ReadEndpoint(dir); err != nil {
 		t.Errorf("another process removed it: %v", err)
 	}
-	if err := featurestore.RemoveEndpoint(dir, 42); err != nil {
+	if err := featurestore.RemoveEndpoint(dir, 42, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := featurestore.ReadEndpoint(dir); !errors.Is(err, featurestore.ErrNoEndpoint) {

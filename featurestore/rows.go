@@ -3,7 +3,6 @@ package featurestore
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"dreamfeed/internal/change"
@@ -44,6 +43,10 @@ func (w *writer) row(b *change.Batch, t *change.Transaction, r *change.Row) erro
 	}
 	w.next.Counters.Changes++
 	switch {
+	case w.next.refilling() && r.Op == change.Insert && r.New != nil:
+		return w.refill(c)
+	case c.t.Kind != change.Live && r.Op != change.Insert:
+		return c.fault(fmt.Sprintf("a backfill or refill brings a change of kind %q", r.Op))
 	case r.Op == change.Insert && r.New != nil:
 		return w.insert(c)
 	case r.Op == change.Update && r.New != nil:
@@ -98,19 +101,57 @@ func (c *work) entityOf(values []change.Value) change.Value {
 	return values[c.by]
 }
 
-func (w *writer) insert(c *work) error {
-	var err error
+// target puts the key of a whole new row in w.key, and where it is to lie in w.place.
+func (w *writer) target(c *work) (err error) {
 	if w.key, err = c.appendKey(w.key[:0], c.r.New, nil); err != nil {
 		return err
 	}
-	if w.place, err = c.appendPlace(w.place[:0], c.entityOf(c.r.New), w.key); err != nil {
+	w.place, err = c.appendPlace(w.place[:0], c.entityOf(c.r.New), w.key)
+	return err
+}
+
+func (w *writer) insert(c *work) error {
+	if err := w.target(c); err != nil {
 		return err
+	}
+	had := false
+	if c.t.Kind == change.Live && w.next.Unfilled[c.table.ID].Rows {
+		var err error
+		if had, err = w.vacate(c); err != nil {
+			return err
+		}
 	}
 	if err := w.locate(c, w.key, w.place); err != nil {
 		return err
 	}
-	w.next.count(c.table.ID, 1)
+	if !had {
+		w.next.count(c.table.ID, 1)
+	}
 	return w.store(c, nil)
+}
+
+// vacate buries the row that an insert replaces, if it lies elsewhere: the
+// store may hold one whose removal it did not see.
+func (w *writer) vacate(c *work) (had bool, err error) {
+	w.oldKey = append(w.oldKey[:0], w.key...)
+	if had, err = w.heldPlace(c); err != nil || !had || bytes.Equal(w.place, w.oldPlace) {
+		return had, err
+	}
+	return true, w.bury(c, w.key, w.oldPlace, false, flagDeleted|flagMoved)
+}
+
+// heldPlace finds where the row with the key w.oldKey lies, in w.oldPlace; had
+// says that the store holds it. Where a place follows from the key it is in
+// w.oldPlace either way.
+func (w *writer) heldPlace(c *work) (had bool, err error) {
+	if !c.direct {
+		return w.findPlace(c, w.oldKey)
+	}
+	if w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey); err != nil {
+		return false, err
+	}
+	_, had, err = w.held(c, w.oldPlace, w.oldKey, false)
+	return had, err
 }
 
 // update writes the new version. If key or entity changed, the old row gets a
@@ -131,7 +172,8 @@ func (w *writer) update(c *work) error {
 		}
 	}
 	moved := !bytes.Equal(w.key, w.oldKey)
-	had, err := w.oldPlaceOf(c, moved)
+	gaps, unfilled := w.next.Unfilled[c.table.ID]
+	had, err := w.oldPlaceOf(c, moved || gaps.Rows)
 	if err != nil {
 		return err
 	}
@@ -142,8 +184,10 @@ func (w *writer) update(c *work) error {
 		w.place, err = c.appendPlace(w.place[:0], c.entityOf(r.Old), w.key)
 	case had && w.oldPlace[0] == noKind:
 		w.place = appendNowhere(w.place[:0], c.table.ID, w.key)
-	case had:
+	case had || c.direct && gaps.Rows:
 		w.place = append(w.place[:0], w.oldPlace...)
+	case gaps.Rows: // until the refill brings the entity
+		w.place = appendNowhere(w.place[:0], c.table.ID, w.key)
 	default:
 		err = w.unresolved(c, c.by)
 	}
@@ -151,15 +195,24 @@ func (w *writer) update(c *work) error {
 		return err
 	}
 	// The old row is read before anything is written: its memory is borrowed.
-	old, err := w.oldRow(c, had)
+	old, err := w.oldRow(c, had, gaps)
 	if err != nil {
 		return err
 	}
 	if err := w.encode(c, old); err != nil {
 		return err
 	}
+	if moved && unfilled && c.lacks(w.cells) {
+		gaps.Again = c.t.Version
+		w.next.mark(c.table.ID, &gaps)
+	}
 	if !had {
 		w.next.count(c.table.ID, 1)
+	}
+	if moved && !had {
+		if err := w.unknown(c); err != nil {
+			return err
+		}
 	}
 	if had && (moved || !bytes.Equal(w.place, w.oldPlace)) {
 		if err := w.bury(c, w.oldKey, w.oldPlace, moved, flagDeleted|flagMoved); err != nil {
@@ -176,16 +229,13 @@ func (w *writer) update(c *work) error {
 
 // oldPlaceOf finds where the old row of an update lies, in w.oldPlace; had says
 // that the store held it. A row whose place follows from its key is taken to
-// be held, unless its key changed: no count depends on it then.
-func (w *writer) oldPlaceOf(c *work, moved bool) (had bool, err error) {
-	if !c.direct {
-		return w.findPlace(c, w.oldKey)
-	}
-	if w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey); err != nil || !moved {
+// be held, unless that is in doubt: its key changed, or rows may be missing.
+func (w *writer) oldPlaceOf(c *work, doubt bool) (had bool, err error) {
+	if c.direct && !doubt {
+		w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey)
 		return true, err
 	}
-	_, had, err = w.held(c, w.oldPlace, w.oldKey, false)
-	return had, err
+	return w.heldPlace(c)
 }
 
 // directPlace appends the place of a row that follows from its key.
@@ -231,7 +281,9 @@ func (w *writer) held(c *work, place, key []byte, withValue bool) (stored, bool,
 }
 
 // oldRow reads the old row if the update left values out that it must supply.
-func (w *writer) oldRow(c *work, had bool) ([]row.Cell, error) {
+// While rows of the table may be missing or out of date such a value counts as
+// not captured: the refill will bring it.
+func (w *writer) oldRow(c *work, had bool, gaps unfilled) ([]row.Cell, error) {
 	if c.r.OldFull {
 		return nil, nil
 	}
@@ -245,35 +297,41 @@ func (w *writer) oldRow(c *work, had bool) ([]row.Cell, error) {
 	if missing < 0 {
 		return nil, nil
 	}
-	if !had {
+	var got stored
+	if had {
+		var err error
+		if got, had, err = w.held(c, w.oldPlace, w.oldKey, true); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case gaps.Rows && (!had || got.version <= gaps.Since):
+		w.before = w.before[:0]
+		for range c.source {
+			w.before = append(w.before, row.Cell{})
+		}
+		return w.before, nil
+	case !had:
 		return nil, w.unresolved(c, missing)
 	}
-	got, ok, err := w.held(c, w.oldPlace, w.oldKey, true)
-	if err != nil {
-		return nil, err
+	return w.before, w.decodeBefore(c, got)
+}
+
+// lacks says whether a cell that the definition names was not captured.
+func (c *work) lacks(cells []row.Cell) bool {
+	for slot, i := range c.source {
+		if i >= 0 && cells[slot].Kind == row.NotCaptured {
+			return true
+		}
 	}
-	if !ok {
-		return nil, w.unresolved(c, missing)
-	}
-	_, data, ok := splitKnown(got.value, got.flags, got.version)
-	if !ok {
-		return nil, &CorruptError{What: "a row's known time", Key: w.rowPrefix}
-	}
-	if w.before, err = row.Decode(data, w.before[:0]); err != nil {
-		return nil, errors.Join(&CorruptError{What: "a row", Key: w.rowPrefix}, err)
-	}
-	for len(w.before) < len(c.source) { // columns that came later: not captured
-		w.before = append(w.before, row.Cell{})
-	}
-	return w.before, nil
+	return false
 }
 
 func (w *writer) unresolved(c *work, column int) error {
 	return &UnresolvedError{Table: c.table.Name, Column: c.columns[column].Name, KeyHash: hashKey(w.oldKey), Position: c.position()}
 }
 
-// remove writes a tombstone where the row lies. A key that the store does not
-// hold is counted and nothing is written.
+// remove writes a tombstone where the row lies.
 func (w *writer) remove(c *work) error {
 	if !c.identity {
 		return &RelationError{Table: c.table.Name, Column: c.uncovered, What: "is part of the key and not of the replica identity, so that a deleted row has no name", Position: c.position()}
@@ -282,22 +340,25 @@ func (w *writer) remove(c *work) error {
 	if w.oldKey, err = c.appendKey(w.oldKey[:0], c.r.Old, nil); err != nil {
 		return err
 	}
-	var had bool
-	if c.direct {
-		if w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey); err == nil {
-			_, had, err = w.held(c, w.oldPlace, w.oldKey, false)
-		}
-	} else {
-		had, err = w.findPlace(c, w.oldKey)
-	}
+	had, err := w.heldPlace(c)
 	if err != nil {
 		return err
 	}
 	if !had {
-		w.next.Counters.UnknownDeletes++
-		return nil
+		return w.unknown(c)
 	}
 	w.next.count(c.table.ID, -1)
+	return w.bury(c, w.oldKey, w.oldPlace, true, flagDeleted)
+}
+
+// unknown counts the removal of a key that the store does not hold. It leaves a
+// tombstone, so that a refill which read the row before does not bring it back;
+// where the place of a row is not known, that of its locator says it.
+func (w *writer) unknown(c *work) error {
+	w.next.Counters.UnknownDeletes++
+	if !c.direct {
+		return w.putLocator(c, w.oldKey, nil, flagDeleted)
+	}
 	return w.bury(c, w.oldKey, w.oldPlace, true, flagDeleted)
 }
 
@@ -368,13 +429,25 @@ func (w *writer) encode(c *work, old []row.Cell) error {
 			return c.fault(fmt.Sprintf("column %s has a value of the unknown kind %q", c.columns[i].Name, v.Kind))
 		}
 	}
+	return w.seal(c, size)
+}
+
+// seal puts w.cells, whose texts take size bytes, in w.value, with their known
+// time (DESIGN §6). What the backfill of a new epoch brings changed somewhere in
+// the gap before it.
+func (w *writer) seal(c *work, size int) error {
 	if size > w.s.maxRow {
 		return &RowSizeError{Table: c.table.Name, Bytes: size, Limit: w.s.maxRow, Position: c.position()}
 	}
 	known := int64(c.t.Version)
-	backfilled := c.t.Kind == change.Backfill
-	if backfilled {
+	backfilled := false
+	if c.t.Kind == change.Backfill {
 		known = c.known(c.t.Version, c.r.New)
+		if g := w.next.openGap(); g != nil {
+			known = max(known, int64(g.From)+1)
+		} else {
+			backfilled = true
+		}
 	}
 	var flags byte
 	w.value = w.value[:0]
@@ -393,16 +466,17 @@ func (w *writer) storeEncoded(c *work) error {
 	if len(value) <= pieceBytes {
 		return w.put(w.rowPrefix, value, w.flags, n)
 	}
-	w.found = binary.AppendUvarint(w.found[:0], uint64(len(value)))
-	w.found = append(w.found, value[:pieceBytes]...)
-	if err := w.put(w.rowPrefix, w.found, w.flags|flagPieces, n); err != nil {
+	w.taken = binary.AppendUvarint(w.taken[:0], uint64(len(value)))
+	w.taken = appendPiece(w.taken, value[:pieceBytes])
+	if err := w.put(w.rowPrefix, w.taken, w.flags|flagPieces, n); err != nil {
 		return err
 	}
 	head := len(w.rowPrefix)
 	for piece := uint32(1); int(piece)*pieceBytes < len(value); piece++ {
 		from := int(piece) * pieceBytes
 		w.rowPrefix = binary.BigEndian.AppendUint32(w.rowPrefix[:head], piece)
-		if err := w.put(w.rowPrefix, value[from:min(from+pieceBytes, len(value))], 0, 0); err != nil {
+		w.taken = appendPiece(w.taken[:0], value[from:min(from+pieceBytes, len(value))])
+		if err := w.put(w.rowPrefix, w.taken, 0, 0); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/disk"
+	"dreamfeed/internal/durable"
 )
 
 // Input is where batches come from.
@@ -29,7 +30,7 @@ type Input interface {
 //
 // When ctx ends, Run returns its cause; what is not written then comes again
 // from the stream. Errors for a caller to tell apart: *ChainError,
-// *UnresolvedError, *RelationError, *RowError, *RowSizeError, *RefillError.
+// *UnresolvedError, *RelationError, *RowError, *RowSizeError.
 func (s *Store) Run(ctx context.Context, in Input) error {
 	return s.write(ctx, func(ctx context.Context, w *writer) error {
 		for {
@@ -108,6 +109,11 @@ func (s *Store) write(ctx context.Context, fn func(context.Context, *writer) err
 			}
 			g.done <- err
 		}()
+	}, func() error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -126,8 +132,11 @@ func (s *Store) commit(ctx context.Context, g *group) error {
 		return err
 	}
 	begin := time.Now()
-	if err := g.write(s.db); err != nil {
+	if err := g.write(s.db, s.hook); err != nil {
 		return err
+	}
+	if err := s.hook.At(durable.Show, uint64(g.state.EndLSN)); err != nil {
+		return fmt.Errorf("show a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 	}
 	s.publish(g.state, g.voids)
 	s.meters.note(g, time.Since(begin))

@@ -29,6 +29,9 @@ type scanner struct {
 	txn  *badger.Txn
 	it   *badger.Iterator
 	kind byte
+	// latest says that only the newest version of each row counts, and no row
+	// that is gone.
+	latest bool
 	// common is the prefix of all keys read: Badger passes over the tables of its
 	// own that do not have it.
 	common []byte
@@ -48,11 +51,11 @@ type scanner struct {
 }
 
 // scan reads a range of keys that all have the prefix.
-func (v *View) scan(ctx context.Context, kind byte, prefix []byte, r history.Range, fn func(*history.Entity) error) error {
+func (v *View) scan(ctx context.Context, kind byte, prefix []byte, r history.Range, latest bool, fn func(*history.Entity) error) error {
 	if len(r.From) < 2 || r.From[0] != prefixRow || r.From[1] != kind {
 		return fmt.Errorf("scan: the range was not made for this kind of entity")
 	}
-	c := &scanner{v: v, kind: kind, common: prefix}
+	c := &scanner{v: v, kind: kind, latest: latest, common: prefix}
 	c.txn, c.it = v.newTransaction(prefix)
 	c.begun = time.Now()
 	defer func() {
@@ -138,6 +141,9 @@ func (c *scanner) rest(ctx context.Context, item *badger.Item) (*badger.Item, er
 	if c.read < c.v.reopenBytes && time.Since(c.begun) < reopenAfter {
 		return item, nil
 	}
+	if err := c.v.renew(); err != nil {
+		return nil, err
+	}
 	next := item.KeyCopy(nil)
 	c.it.Close()
 	c.txn.Discard()
@@ -150,7 +156,7 @@ func (c *scanner) rest(ctx context.Context, item *badger.Item) (*badger.Item, er
 // version adds the item's version to the row, if the view shows it.
 func (c *scanner) version(item *badger.Item) error {
 	v, o := suffix(item.Key()) // turn has seen to it that the key is no piece
-	if v > c.v.asOf {
+	if v > c.v.asOf || c.latest && len(c.versions) > c.first {
 		return nil
 	}
 	if len(c.v.voids) > 0 {
@@ -161,6 +167,9 @@ func (c *scanner) version(item *badger.Item) error {
 	flags := item.UserMeta()
 	deleted := flags&flagDeleted != 0
 	c.truncations(v, o, deleted)
+	if c.latest && len(c.versions) > c.first {
+		return nil
+	}
 	h := history.Version{Version: v, Ordinal: o, Known: int64(v), Backfilled: flags&flagBackfilled != 0, Deleted: deleted, Moved: flags&flagMoved != 0}
 	if !deleted {
 		value, err := c.value(item)
@@ -229,6 +238,10 @@ func (c *scanner) truncations(v change.Version, o uint32, deleted bool) {
 // version of it.
 func (c *scanner) endRow() {
 	if len(c.prefix) == 0 || len(c.versions) == c.first {
+		return
+	}
+	if c.latest && c.versions[c.first].Deleted {
+		c.versions = c.versions[:c.first]
 		return
 	}
 	key := c.prefix[c.keyAt:]

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"dreamfeed/internal/change"
+	"dreamfeed/internal/history"
 )
 
 // meters count what this process did; what outlives it is in Counters.
@@ -27,9 +30,17 @@ type Status struct {
 	Counters  Counters  `json:"counters"`
 	// Rows are the live rows by table name, as of the watermark.
 	Rows map[string]int64 `json:"rows"`
+	// Unfilled are the tables that need a refill (Store.Unfilled).
+	Unfilled []string `json:"unfilled,omitempty"`
+	// Gaps are the times without changes; the last may be open.
+	Gaps []history.Gap `json:"gaps,omitempty"`
 	// Paused says that applying waits for free disk.
 	Paused     bool   `json:"paused"`
 	Definition string `json:"definition"`
+	// Leases are those that readers of views hold; OldestLease is the moment that
+	// the retention floor cannot pass for them, 0 without any.
+	Leases      int            `json:"leases"`
+	OldestLease change.Version `json:"oldest_lease,omitempty"`
 	// Since this process opened the store: groups written, entries and bytes in
 	// them, bytes of messages taken in, lookups of older versions, time spent
 	// writing groups.
@@ -52,6 +63,11 @@ func (s *Store) Status() Status {
 		Groups: s.meters.groups.Load(), Entries: s.meters.entries.Load(),
 		BytesOut: s.meters.bytesOut.Load(), BytesIn: s.meters.bytesIn.Load(),
 		Lookups: s.meters.lookups.Load(), CommitTime: time.Duration(s.meters.commitNanos.Load()),
+	}
+	out.OldestLease, out.Leases = s.oldestLease()
+	out.Unfilled = s.Unfilled()
+	for i := range st.Gaps {
+		out.Gaps = append(out.Gaps, st.Gaps[i].Gap)
 	}
 	for i := range s.catalog.Tables {
 		t := &s.catalog.Tables[i]
@@ -76,6 +92,9 @@ func (s *Store) Collector() prometheus.Collector {
 			{desc("watermark_seconds", "Newest closed moment, as Unix time."), func(st *Status) float64 { return float64(st.Watermark.Version) / 1e6 }},
 			{desc("watermark_lsn", "End LSN of the newest complete transaction or tick."), func(st *Status) float64 { return float64(st.Watermark.EndLSN) }},
 			{desc("paused", "1 while applying waits for free disk."), func(st *Status) float64 { return boolFloat(st.Paused) }},
+			{desc("leases", "Leases that readers of views hold."), func(st *Status) float64 { return float64(st.Leases) }},
+			{desc("oldest_lease_seconds", "Moment that the retention floor cannot pass for a reader, as Unix time; 0 without one."), func(st *Status) float64 { return float64(st.OldestLease) / 1e6 }},
+			{desc("unfilled_tables", "Tables of the definition that need a refill."), func(st *Status) float64 { return float64(len(st.Unfilled)) }},
 			{desc("disk_bytes", "Size of the store's tables."), func(st *Status) float64 { return float64(st.DiskBytes) }},
 		},
 		counts: []figure{

@@ -18,6 +18,7 @@ import (
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
+	"dreamfeed/internal/durable"
 )
 
 // Format is the number of the store's disk format. It rises when an older
@@ -34,7 +35,9 @@ const (
 // Options configure Open. The zero value of each means its default.
 type Options struct {
 	// Definition names the tables and columns. A read-only store needs none: it
-	// goes by the catalog that it holds.
+	// goes by the catalog that it holds. A definition may name tables and columns
+	// that a store with data lacks: they have no rows and no values until they
+	// are refilled (Store.Unfilled).
 	Definition *definition.Definition
 	Logger     *slog.Logger
 	// Memory is the budget in bytes for memtables and caches, 192 MiB by default
@@ -46,11 +49,8 @@ type Options struct {
 	// no reserve, and a full disk then ends the process.
 	DiskReserve uint64
 	ReadOnly    bool
-	// Extend lets the definition name tables and columns that a store with data
-	// lacks. What the store holds already has no value there until it is
-	// refilled, and rows of a new table are absent. Without it such a definition
-	// is a *CatalogError.
-	Extend bool
+	// Hook is told of every durable step; nil for none.
+	Hook durable.Hook
 	// GroupEntries and GroupBytes bound a group. They are lowered to what Badger
 	// takes in one transaction, which is also the default.
 	GroupEntries int
@@ -68,12 +68,14 @@ type Store struct {
 	catalog  *catalog
 	def      *definition.Definition
 
+	hook         durable.Hook
 	maxRow       int
 	reserve      uint64
 	groupEntries int
 	groupBytes   int64
 
 	published atomic.Pointer[published]
+	leases    *leases
 	writing   sync.Mutex
 	meters    meters
 
@@ -107,8 +109,9 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition,
+		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition, hook: o.Hook,
 		maxRow: o.MaxRowBytes, reserve: o.DiskReserve, closing: make(chan struct{}),
+		leases: newLeases(time.Now),
 	}
 	if s.maxRow <= 0 {
 		s.maxRow = defaultMaxRow
@@ -158,7 +161,7 @@ func (s *Store) acquire() error {
 			f.Close()
 			return &UncleanError{Dir: s.dir}
 		}
-	} else if err := writeOwner(f, strconv.Itoa(os.Getpid())); err != nil {
+	} else if err := writeOwner(f, strconv.Itoa(os.Getpid()), s.hook); err != nil {
 		f.Close()
 		return fmt.Errorf("write the store's lock file: %w", err)
 	}
@@ -166,11 +169,17 @@ func (s *Store) acquire() error {
 	return nil
 }
 
-func writeOwner(f *os.File, owner string) error {
+func writeOwner(f *os.File, owner string, hook durable.Hook) error {
+	if err := hook.Before(durable.WriteFile); err != nil {
+		return err
+	}
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
 	if _, err := f.WriteAt([]byte(owner), 0); err != nil {
+		return err
+	}
+	if err := hook.Before(durable.SyncFile); err != nil {
 		return err
 	}
 	return f.Sync()
@@ -186,7 +195,7 @@ func (s *Store) release() error {
 		}
 	}
 	if s.db != nil && err == nil && !s.readOnly {
-		err = writeOwner(s.lock, "")
+		err = writeOwner(s.lock, "", s.hook)
 	}
 	return errors.Join(err, s.lock.Close())
 }
@@ -214,7 +223,9 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		WithValueThreshold(1 << 20). // above pieceBytes: nothing reaches the value log
 		WithValueLogFileSize(16 << 20).
 		WithLogger(badgerLog{s.log})
-	s.groupBytes = memtable*15/100 - 64<<10
+	// What a group adds when it is closed (position sample, removals of old
+	// entries of the index, state) has room in the rest.
+	s.groupBytes = memtable*15/100 - 128<<10
 	// Badger counts at most one entry per 96 bytes of it (its largest node).
 	s.groupEntries = int(s.groupBytes / 128)
 	if o.GroupBytes > 0 {
@@ -246,28 +257,42 @@ func (s *Store) open(o Options) error {
 	if err != nil {
 		return err
 	}
-	if s.Watermark().Sequence > 0 && !o.Extend {
-		if err := s.catalog.covers(adopted); err != nil {
-			return err
-		}
-	}
+	old := s.catalog
 	s.catalog = adopted
 	if !changed && found {
 		return nil
 	}
+	p := s.published.Load()
+	st := p.state.clone()
+	var marks []byte
+	if st.Sequence > 0 {
+		st.adopt(old, adopted, o.Definition)
+		if marks, err = st.encode(); err != nil {
+			return fmt.Errorf("write the store's watermark: %w", err)
+		}
+	}
 	data, err := adopted.encode()
 	if err != nil {
+		return fmt.Errorf("write the store's catalog: %w", err)
+	}
+	if err := s.hook.Before(durable.Commit); err != nil {
 		return fmt.Errorf("write the store's catalog: %w", err)
 	}
 	err = db.Update(func(txn *badger.Txn) error {
 		if err := txn.Set(metaKey(metaFormat), []byte(strconv.Itoa(Format))); err != nil {
 			return err
 		}
+		if marks != nil {
+			if err := txn.Set(metaKey(metaState), marks); err != nil {
+				return err
+			}
+		}
 		return txn.Set(metaKey(metaCatalog), data)
 	})
 	if err != nil {
 		return fmt.Errorf("write the store's catalog: %w", err)
 	}
+	s.publish(st, p.voids)
 	return nil
 }
 

@@ -79,11 +79,7 @@ func TestNewColumnsGetNewSlots(t *testing.T) {
 	def := testDefinition()
 	def.Hash = "h2"
 	def.Tables[0].Columns = append([]definition.SourceColumn{{Name: "extra", Type: definition.Text}}, def.Tables[0].Columns...)
-	var refused *featurestore.CatalogError
-	if _, err := featurestore.Open(dir, featurestore.Options{Definition: def}); !errors.As(err, &refused) || refused.What != "columns" || refused.Table != "users" {
-		t.Fatalf("a new column on a store with data: %v", err)
-	}
-	s = open(t, dir, featurestore.Options{Definition: def, Extend: true})
+	s = open(t, dir, featurestore.Options{Definition: def})
 	apply(t, s, f.batches[1])
 	v := view(t, s, 0)
 	info := v.Info()
@@ -257,6 +253,10 @@ func TestDeletesOfUnknownKeysAreCounted(t *testing.T) {
 	before := dump(t, view(t, s, 0), 1)
 	apply(t, s, f.batches[1])
 	sameRows(t, before, dump(t, view(t, s, 0), 1))
+	e, err := view(t, s, 0).Entity(t.Context(), "user", "nobody")
+	if err != nil || e == nil || len(e.Rows) != 1 || len(e.Rows[0].Versions) != 1 || !e.Rows[0].Versions[0].Deleted {
+		t.Errorf("a delete of an unknown key leaves %+v (%v), want a tombstone", e, err)
+	}
 	if got := s.Status().Counters.UnknownDeletes; got != 3 {
 		t.Errorf("%d unknown deletes counted, want 3", got)
 	}
@@ -345,20 +345,38 @@ func TestBrokenChainsStop(t *testing.T) {
 			t.Errorf("watermark %+v, rows %v", w, got)
 		}
 	})
-	t.Run("a new epoch after the backfill is refused", func(t *testing.T) {
+	for name, c := range map[string]struct {
+		epochs int
+		kind   change.Kind
+		scope  *change.Scope
+		field  string
+	}{
+		"a second backfill in one epoch is refused":      {0, change.Backfill, &change.Scope{Low: 1000}, "the kind of the transaction"},
+		"a live change before a new epoch's backfill is": {1, change.Live, nil, "the kind of the transaction"},
+		"a refill before a new epoch's backfill is":      {1, change.Refill, &change.Scope{Low: 1000}, "the kind of the transaction"},
+		"a refill without scope is":                      {0, change.Refill, nil, "the scope of a refill"},
+		"a new epoch's backfill without scope is":        {1, change.Backfill, nil, "the scope of a backfill"},
+		"a refill that saw itself is":                    {0, change.Refill, &change.Scope{Low: 3000}, "the low version of a refill"},
+		"an epoch that was passed over is":               {2, change.Backfill, &change.Scope{Low: 1000}, "the epoch"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, f := smallStore(t)
+			f.epoch += change.Epoch(c.epochs)
+			f.scope = c.scope
+			f.transaction(c.kind, 3000, nil, 1, false)
+			var broken *featurestore.ChainError
+			if err := s.Apply(t.Context(), f.batches[1:]...); !errors.As(err, &broken) || broken.Field != c.field {
+				t.Errorf("got %v, want a ChainError of %s", err, c.field)
+			}
+		})
+	}
+	t.Run("a transaction does not go on in another epoch", func(t *testing.T) {
 		s, f := smallStore(t)
-		f.tick(2000)
-		f.batches[1].Header.Epoch = 2
-		var refill *featurestore.RefillError
-		if err := s.Apply(t.Context(), f.batches[1]); !errors.As(err, &refill) {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("a second backfill is refused", func(t *testing.T) {
-		s, f := smallStore(t)
-		f.transaction(change.Backfill, 2000, nil, 1, false)
-		var refill *featurestore.RefillError
-		if err := s.Apply(t.Context(), f.batches[1]); !errors.As(err, &refill) {
+		rows := []change.Row{insert(rels["users"], 0, map[string]string{"id": "3"}), insert(rels["users"], 1, map[string]string{"id": "4"})}
+		f.transaction(change.Live, 2000, rows, 2, false)
+		f.batches[2].Header.Epoch++
+		var broken *featurestore.ChainError
+		if err := s.Apply(t.Context(), f.batches[1:]...); !errors.As(err, &broken) || broken.Field != "the first entry of the epoch" {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -2,6 +2,9 @@ package featurestore
 
 import (
 	"encoding/binary"
+	"slices"
+
+	"github.com/klauspost/compress/s2"
 
 	"dreamfeed/internal/change"
 )
@@ -18,7 +21,31 @@ const (
 
 // pieceBytes is the size of a piece of a value: larger values are split over
 // several keys, so that Badger's value log stays empty.
+// Each is compressed here, as an S2 block: Badger measures the tables that it
+// builds by their size on disk, so that one of values that compress a hundred
+// times would take a hundred times its size in memory.
 const pieceBytes = 256 << 10
+
+// appendPiece appends a compressed piece.
+func appendPiece(dst, piece []byte) []byte {
+	n := len(dst)
+	dst = slices.Grow(dst, s2.MaxEncodedLen(len(piece)))
+	return dst[:n+len(s2.Encode(dst[n:cap(dst)], piece))]
+}
+
+// expandPiece appends what appendPiece compressed; ok is false for anything else.
+func expandPiece(dst, data []byte) (_ []byte, ok bool) {
+	size, err := s2.DecodedLen(data)
+	if err != nil || size == 0 || size > pieceBytes {
+		return dst, false
+	}
+	n := len(dst)
+	dst = slices.Grow(dst, size)
+	if _, err := s2.Decode(dst[n:n+size], data); err != nil {
+		return dst[:n], false
+	}
+	return dst[:n+size], true
+}
 
 // appendKnown appends the known time of a version if it differs from it, and
 // returns the flags that go with it.

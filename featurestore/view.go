@@ -3,6 +3,7 @@ package featurestore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -13,21 +14,30 @@ import (
 )
 
 // View is the store as of a closed moment. It never changes, however much is
-// applied meanwhile, and holds nothing open between calls. It is safe for
-// concurrent use; several ranges may be scanned at once.
+// applied meanwhile, and holds nothing open between calls but a lease: for
+// LeaseTime after its last use nothing that it shows is removed. Used later, it
+// goes on unless something was, which is a *LeaseError. It is safe for concurrent
+// use; several ranges may be scanned at once.
 type View struct {
 	s     *Store
 	info  history.Info
 	asOf  change.Version
+	since change.Version // samples before it are of another epoch
 	voids map[change.Version]struct{}
+	lease uint64
 	marks map[uint16][]mark // up to asOf, without abandoned ones, newest first
 	// reopenBytes is after how many bytes a scan begins a new transaction.
 	reopenBytes int
 }
 
 // View returns the store as of a moment; 0 is the newest closed one. Errors for
-// a caller to tell apart: ErrEmpty, *NotClosedError, *TooEarlyError.
-func (s *Store) View(asOf change.Version) (*View, error) {
+// a caller to tell apart: ErrEmpty, *NotClosedError, *TooEarlyError, *GapError.
+// While a gap is open (a new epoch, before its backfill is complete), 0 is the
+// moment before it.
+func (s *Store) View(asOf change.Version) (*View, error) { return s.view(asOf, 0, 0) }
+
+// view is View with a lease that was taken before, see hold.
+func (s *Store) view(asOf change.Version, lease uint64, floor change.Version) (*View, error) {
 	done, err := s.read()
 	if err != nil {
 		return nil, err
@@ -35,74 +45,104 @@ func (s *Store) View(asOf change.Version) (*View, error) {
 	defer done()
 	p := s.published.Load()
 	st := p.state
-	if st.Birth == 0 {
-		return nil, ErrEmpty
-	}
-	if asOf == 0 {
-		asOf = st.Version
-	}
-	switch {
-	case asOf > st.Version:
-		return nil, &NotClosedError{AsOf: asOf, Newest: st.Version}
-	case asOf < st.Birth:
-		return nil, &TooEarlyError{AsOf: asOf, Earliest: st.Birth}
+	if asOf, err = st.moment(asOf); err != nil {
+		return nil, err
 	}
 	v := &View{
 		s: s, asOf: asOf, voids: p.voids, reopenBytes: reopenBytes,
 		info: history.Info{
 			AsOf: asOf, Applied: st.Version, Birth: st.Birth, Floor: st.Birth,
-			Epoch: st.Epoch, Origin: st.Origin, Definition: s.catalog.Definition, Tables: s.catalog.tables(),
+			Definition: s.catalog.Definition, Tables: s.catalog.tables(),
 		},
 	}
-	txn := s.db.NewTransaction(false)
-	defer txn.Discard()
-	if v.info.LSN, err = sampledLSN(txn, asOf); err != nil {
+	v.since = st.describe(&v.info)
+	if err := v.hold(lease, floor); err != nil {
 		return nil, err
 	}
-	if v.marks, err = readMarks(txn, v.voids); err != nil {
-		return nil, err
-	}
-	for t, marks := range v.marks {
-		v.marks[t] = slices.DeleteFunc(marks, func(m mark) bool { return m.version > asOf })
+	if err := v.load(); err != nil {
+		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil
 }
 
+// load reads what belongs to the view as a whole.
+func (v *View) load() (err error) {
+	txn := v.s.db.NewTransaction(false)
+	defer txn.Discard()
+	if v.info.LSN, err = sampledLSN(txn, v.since, v.asOf); err != nil {
+		return err
+	}
+	if v.marks, err = readMarks(txn, v.voids); err != nil {
+		return err
+	}
+	for t, marks := range v.marks {
+		v.marks[t] = slices.DeleteFunc(marks, func(m mark) bool { return m.version > v.asOf })
+	}
+	return nil
+}
+
+// hold gives the view a lease: a new one, or that of a view that another
+// request opened, whose history was whole from floor on.
+func (v *View) hold(lease uint64, floor change.Version) error {
+	if v.lease = lease; lease == 0 {
+		v.lease, v.info.Floor = v.s.leases.take(v.info.Birth)
+	} else {
+		v.info.Floor = floor
+		if err := v.renew(); err != nil {
+			return err
+		}
+	}
+	if v.asOf < v.info.Floor {
+		v.s.leases.release(v.lease)
+		return &TooEarlyError{AsOf: v.asOf, Earliest: v.info.Floor}
+	}
+	return nil
+}
+
+func (v *View) renew() error { return v.s.leases.renew(v.lease, v.asOf, v.info.Floor) }
+
 // Info describes the view.
 func (v *View) Info() history.Info { return v.info }
 
-// Close ends the view. Scans under way are not affected.
-func (v *View) Close() error { return nil }
+// Close ends the view and its lease. Scans under way are not affected.
+func (v *View) Close() error {
+	v.s.leases.release(v.lease)
+	return nil
+}
 
-func (v *View) kind(entity string) (byte, error) {
+// begin begins a read of an entity kind; done ends it.
+func (v *View) begin(entity string) (kind byte, done func(), err error) {
 	k := v.s.catalog.kind(entity)
 	if k < 0 {
-		return 0, &EntityError{Entity: entity}
+		return 0, nil, &EntityError{Entity: entity}
 	}
-	return byte(k), nil
+	if done, err = v.s.read(); err != nil {
+		return 0, nil, err
+	}
+	if err := v.renew(); err != nil {
+		done()
+		return 0, nil, err
+	}
+	return byte(k), done, nil
 }
 
 // Entity returns one entity, nil if the view holds no version of any of its
 // rows. The id is given as the source writes it. The result is the caller's.
 func (v *View) Entity(ctx context.Context, entity, id string) (*history.Entity, error) {
-	kind, err := v.kind(entity)
+	kind, done, err := v.begin(entity)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	if kind == noKind {
 		return nil, fmt.Errorf("read an entity: rows without entity have no id: scan them")
 	}
 	if len(id) > maxKeyBytes/2 {
 		return nil, nil // longer than any that is held
 	}
-	done, err := v.s.read()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	prefix := appendID([]byte{prefixRow, kind}, []byte(id))
 	var found *history.Entity
-	err = v.scan(ctx, kind, prefix, history.Range{From: prefix, To: after(prefix)}, func(e *history.Entity) error {
+	err = v.scan(ctx, kind, prefix, history.Range{From: prefix, To: after(prefix)}, false, func(e *history.Entity) error {
 		// There is one entity in the range, so that the scanner's memory is not
 		// used again; only the list of rows is cut when this returns.
 		found = &history.Entity{ID: e.ID, Rows: e.Rows}
@@ -116,16 +156,22 @@ func (v *View) Entity(ctx context.Context, entity, id string) (*history.Entity, 
 // returned. For entity "" fn is called for every row of the tables that have
 // no entity, with an empty ID.
 func (v *View) Scan(ctx context.Context, entity string, r history.Range, fn func(*history.Entity) error) error {
-	kind, err := v.kind(entity)
-	if err != nil {
-		return err
-	}
-	done, err := v.s.read()
+	return v.scanRange(ctx, entity, r, false, fn)
+}
+
+// ScanLatest is Scan for the rows that are alive at the view's moment, each with
+// the version that holds then and no older one.
+func (v *View) ScanLatest(ctx context.Context, entity string, r history.Range, fn func(*history.Entity) error) error {
+	return v.scanRange(ctx, entity, r, true, fn)
+}
+
+func (v *View) scanRange(ctx context.Context, entity string, r history.Range, latest bool, fn func(*history.Entity) error) error {
+	kind, done, err := v.begin(entity)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return v.scan(ctx, kind, []byte{prefixRow, kind}, r, fn)
+	return v.scan(ctx, kind, []byte{prefixRow, kind}, r, latest, fn)
 }
 
 // With fewer tables of the database per range than tablesPerRange, split points
@@ -138,11 +184,7 @@ const (
 // Ranges cuts the key space of an entity kind into at most n parts of similar
 // size, in order, without gap or overlap. No entity lies in two of them.
 func (v *View) Ranges(ctx context.Context, entity string, n int) ([]history.Range, error) {
-	kind, err := v.kind(entity)
-	if err != nil {
-		return nil, err
-	}
-	done, err := v.s.read()
+	kind, done, err := v.begin(entity)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,12 @@ type state struct {
 	// Emptied are the tables that the open transaction truncated: their Live
 	// count starts from 0 when it completes.
 	Emptied map[uint16]bool `json:"emptied,omitempty"`
+	// Scope is what the open backfill or refill reads.
+	Scope *scope `json:"scope,omitempty"`
+	// Gaps are the times without changes, oldest first; the last may be open.
+	Gaps []gap `json:"gaps,omitempty"`
+	// Unfilled says by table number what a wider definition still lacks.
+	Unfilled map[uint16]unfilled `json:"unfilled,omitempty"`
 }
 
 func (s *state) clone() state {
@@ -96,6 +102,12 @@ func (s *state) empty(table uint16) {
 	s.Emptied[table] = true
 }
 
+// recount notes how many rows the open transaction leaves in a table.
+func (s *state) recount(table uint16, n int64) {
+	s.empty(table)
+	s.Open[table] = n
+}
+
 // settle ends the open transaction; its counts hold if it was completed.
 func (s *state) settle(completed bool) {
 	if completed && len(s.Open) > 0 {
@@ -111,7 +123,7 @@ func (s *state) settle(completed bool) {
 	}
 	clear(s.Open)
 	clear(s.Emptied)
-	s.OpenVersion, s.OpenKind, s.Part, s.NextOrdinal = 0, 0, 0, 0
+	s.OpenVersion, s.OpenKind, s.Part, s.NextOrdinal, s.Scope = 0, 0, 0, 0, nil
 }
 
 // Watermark returns how far the store has applied the stream.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/history"
 )
 
 // wireError is an error on its way to another process: its sentence, and what
@@ -17,16 +19,28 @@ type wireError struct {
 	AsOf    change.Version `json:"as_of,omitempty"`
 	Limit   change.Version `json:"limit,omitempty"`
 	Entity  string         `json:"entity,omitempty"`
+	Gap     *history.Gap   `json:"gap,omitempty"`
+	// Of *LeaseError, *LagError and *OriginError.
+	Promised change.Version `json:"promised,omitempty"`
+	LSN      change.LSN     `json:"lsn,omitempty"`
+	Applied  change.LSN     `json:"applied,omitempty"`
+	Waited   time.Duration  `json:"waited_ns,omitempty"`
+	Store    change.Origin  `json:"store,omitzero"`
+	Source   change.Origin  `json:"source,omitzero"`
 }
 
 const (
 	codeEmpty     = "empty"
 	codeNotClosed = "not_closed"
 	codeTooEarly  = "too_early"
+	codeGap       = "gap"
 	codeEntity    = "entity"
 	codeClosed    = "closed"
 	codeToken     = "token"
 	codeRequest   = "request"
+	codeLease     = "lease"
+	codeLag       = "lag"
+	codeOrigin    = "origin"
 )
 
 // RemoteError is an error of the process that serves the view, in its words.
@@ -41,18 +55,32 @@ func encodeWireError(err error) wireError {
 	w := wireError{Message: err.Error()}
 	var notClosed *NotClosedError
 	var early *TooEarlyError
+	var gap *GapError
 	var entity *EntityError
+	var lease *LeaseError
+	var lag *LagError
+	var origin *OriginError
 	switch {
 	case errors.Is(err, ErrEmpty):
 		w.Code = codeEmpty
 	case errors.Is(err, ErrClosed):
 		w.Code = codeClosed
+	case errors.Is(err, ErrToken):
+		w.Code = codeToken
 	case errors.As(err, &notClosed):
 		w.Code, w.AsOf, w.Limit = codeNotClosed, notClosed.AsOf, notClosed.Newest
 	case errors.As(err, &early):
 		w.Code, w.AsOf, w.Limit = codeTooEarly, early.AsOf, early.Earliest
+	case errors.As(err, &gap):
+		w.Code, w.AsOf, w.Gap = codeGap, gap.AsOf, &gap.Gap
 	case errors.As(err, &entity):
 		w.Code, w.Entity = codeEntity, entity.Entity
+	case errors.As(err, &lease):
+		w.Code, w.AsOf, w.Promised, w.Limit = codeLease, lease.AsOf, lease.Promised, lease.Floor
+	case errors.As(err, &lag):
+		w.Code, w.LSN, w.Applied, w.Waited = codeLag, lag.LSN, lag.Applied, lag.Waited
+	case errors.As(err, &origin):
+		w.Code, w.Store, w.Source = codeOrigin, origin.Store, origin.Source
 	}
 	return w
 }
@@ -62,7 +90,7 @@ func (w *wireError) status() int {
 	switch w.Code {
 	case codeEmpty, codeClosed:
 		return http.StatusServiceUnavailable
-	case codeNotClosed, codeTooEarly:
+	case codeNotClosed, codeTooEarly, codeGap, codeLease, codeLag, codeOrigin:
 		return http.StatusConflict
 	case codeEntity:
 		return http.StatusNotFound
@@ -90,8 +118,18 @@ func decodeWireError(data []byte) error {
 		return &NotClosedError{AsOf: w.AsOf, Newest: w.Limit}
 	case codeTooEarly:
 		return &TooEarlyError{AsOf: w.AsOf, Earliest: w.Limit}
+	case codeGap:
+		if w.Gap != nil {
+			return &GapError{AsOf: w.AsOf, Gap: *w.Gap}
+		}
 	case codeEntity:
 		return &EntityError{Entity: w.Entity}
+	case codeLease:
+		return &LeaseError{AsOf: w.AsOf, Promised: w.Promised, Floor: w.Limit}
+	case codeLag:
+		return &LagError{LSN: w.LSN, Applied: w.Applied, Waited: w.Waited}
+	case codeOrigin:
+		return &OriginError{Store: w.Store, Source: w.Source}
 	}
 	return &RemoteError{Message: w.Message}
 }

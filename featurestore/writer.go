@@ -37,10 +37,19 @@ type writer struct {
 	relations map[*change.Relation]*mapping
 	places    placeCache
 	samples   sampler
+	index     indexer
+
+	// check says whether to go on with work that takes long.
+	check func() error
+	// sweeping says that there may be marks of refills to remove, once the refill
+	// of the version sweepAfter has ended on disk; sweepFrom is where to look next.
+	sweeping   bool
+	sweepAfter change.Version
+	sweepFrom  []byte
 
 	// Buffers that are reused from row to row.
 	key, oldKey, rowPrefix, value, place, oldPlace []byte
-	locator, seek, found                           []byte
+	locator, seek, taken, seen                     []byte
 	cells, before                                  []row.Cell
 	flags                                          byte // that go with value
 }
@@ -58,10 +67,10 @@ func (m mark) newerThan(v change.Version, ordinal uint32) bool {
 // maxRelations bounds the cache of relations, which is begun anew when full.
 const maxRelations = 1024
 
-func (s *Store) newWriter(send func(*group)) (*writer, error) {
+func (s *Store) newWriter(send func(*group), check func() error) (*writer, error) {
 	p := s.published.Load()
 	w := &writer{
-		s: s, send: send, state: p.state.clone(), voids: p.voids,
+		s: s, send: send, check: check, state: p.state.clone(), voids: p.voids, sweeping: true,
 		current: newGroup(), spare: newGroup(),
 		txn:       s.db.NewTransaction(false),
 		relations: map[*change.Relation]*mapping{},
@@ -111,6 +120,7 @@ func (w *writer) apply(b *change.Batch) error {
 		return err
 	}
 	w.next = w.state.clone()
+	w.next.turn(&b.Header)
 	for i := range b.Entries {
 		if err := w.entry(b, &b.Entries[i]); err != nil {
 			return err
@@ -120,6 +130,7 @@ func (w *writer) apply(b *change.Batch) error {
 		return err
 	}
 	w.state = w.next
+	w.index.whole = len(w.index.list)
 	w.current.durable = true
 	w.s.meters.bytesIn.Add(uint64(b.Bytes))
 	return nil
@@ -141,6 +152,9 @@ func (w *writer) transaction(b *change.Batch, t *change.Transaction) error {
 	if err := w.next.begin(b, t); err != nil {
 		return err
 	}
+	if t.Part == 0 {
+		w.openScope(t)
+	}
 	for i := range t.Rows {
 		r := &t.Rows[i]
 		if err := w.next.step(b, r); err != nil {
@@ -150,13 +164,25 @@ func (w *writer) transaction(b *change.Batch, t *change.Transaction) error {
 			return err
 		}
 	}
-	if t.Last {
-		w.next.complete(t)
+	if !t.Last {
+		return nil
 	}
+	if w.next.refilling() {
+		if err := w.buryAbsent(b, t); err != nil {
+			return err
+		}
+		w.sweeping, w.sweepAfter = true, t.Version
+	}
+	w.next.fill(w.s.catalog, w.s.def)
+	w.next.complete(t)
+	w.index.add(w.next.Epoch, t)
 	return nil
 }
 
 func (w *writer) abandon(b *change.Batch, v change.Version) error {
+	if w.next.refilling() {
+		w.sweeping, w.sweepAfter = true, v
+	}
 	if err := w.next.abandon(b, v); err != nil {
 		return err
 	}
@@ -184,7 +210,7 @@ func (w *writer) put(key, value []byte, flags byte, prefix int) error {
 
 func (w *writer) full(more int64) bool {
 	g := w.current
-	return len(g.entries) > 0 && (g.size+more > w.s.groupBytes || len(g.entries) >= w.s.groupEntries)
+	return len(g.entries)+w.index.whole > 0 && (g.size+w.index.reserve()+more > w.s.groupBytes || len(g.entries) >= w.s.groupEntries)
 }
 
 // flush hands the current group over to be written, once the one before is.
@@ -196,6 +222,7 @@ func (w *writer) flush() error {
 	if w.samples.due(&w.state) {
 		g.add(sampleKey(w.state.Version), binary.BigEndian.AppendUint64(nil, uint64(w.state.EndLSN)), 0, 0)
 	}
+	w.index.write(g)
 	if err := w.land(); err != nil {
 		return err
 	}
@@ -207,6 +234,12 @@ func (w *writer) flush() error {
 	}
 	w.txn.Discard()
 	w.txn = w.s.db.NewTransaction(false)
+	if err := w.index.prune(w.txn, g, &w.state); err != nil {
+		return err
+	}
+	if err := w.sweep(g); err != nil {
+		return err
+	}
 	g.state, g.voids = w.state.clone(), w.voids
 	w.flying, w.current = g, w.spare
 	w.spare = nil
@@ -306,14 +339,14 @@ func (w *writer) lookupOnce(prefix []byte, v change.Version, o uint32, withValue
 		got := stored{version: ev, ordinal: eo, flags: item.UserMeta()}
 		if withValue && got.flags&flagDeleted == 0 {
 			var err error
-			if w.found, err = readValue(w.it, w.found[:0]); err != nil {
+			if w.taken, err = readValue(w.it, w.taken[:0]); err != nil {
 				var corrupt *CorruptError
 				if w.flying != nil && errors.As(err, &corrupt) {
 					err = errSettle // its last pieces are being written
 				}
 				return stored{}, false, err
 			}
-			got.value = w.found
+			got.value = w.taken
 		}
 		return got, true, nil
 	}
@@ -341,7 +374,10 @@ func readValue(it *badger.Iterator, dst []byte) ([]byte, error) {
 		if size, n = binary.Uvarint(v); n <= 0 {
 			return corrupt
 		}
-		dst = append(dst, v[n:]...)
+		var ok bool
+		if dst, ok = expandPiece(dst, v[n:]); !ok {
+			return corrupt
+		}
 		return nil
 	})
 	for piece := uint32(1); err == nil && uint64(len(dst)-start) < size; piece++ {
@@ -354,10 +390,10 @@ func readValue(it *badger.Iterator, dst []byte) ([]byte, error) {
 			return dst, corrupt
 		}
 		err = it.Item().Value(func(v []byte) error {
-			if len(v) == 0 {
+			var ok bool
+			if dst, ok = expandPiece(dst, v); !ok {
 				return corrupt
 			}
-			dst = append(dst, v...)
 			return nil
 		})
 	}

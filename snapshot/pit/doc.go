@@ -36,6 +36,8 @@
 //   - What a Member, a Count or a Mean is over is inexact as soon as any row of the
 //     table was chosen by rule (b), whether or not it passed the filter. Of rows
 //     found by match only those that match count.
+//   - An example whose cut-off lies in a gap of the history (history.Gap) is
+//     inexact, whatever its features rest on; at its ends it is not.
 //   - Outcome columns and what only the gates compare make no example inexact.
 //
 // # Cost

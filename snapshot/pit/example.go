@@ -43,7 +43,8 @@ const (
 	// (a) because the row's own updated or created column dates them before it.
 	ExactTrusted
 	// Inexact: a first version was chosen by rule (b), though known later only,
-	// or a column was taken from a newer version that captured it.
+	// or a column was taken from a newer version that captured it, or the cut-off
+	// lies in a gap of the history.
 	Inexact
 	// InexactOlder: inexact, and the cut-off lies before the first backfill, so
 	// that no live version could have been there.

@@ -3,6 +3,7 @@ package pit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dreamfeed/internal/change"
@@ -265,12 +266,14 @@ func (j *Joiner) outcome() {
 	j.ex.Outcome = p.rules.Outcome(status, moments)
 }
 
-// exactness is the worst of what the example's features rest on.
+// exactness is the worst of what the example's features rest on. At a cut-off
+// in a gap of the history nobody knows what had changed since it began.
 func (j *Joiner) exactness() Exactness {
+	gap := slices.ContainsFunc(j.program.gaps, func(g history.Gap) bool { return g.Holds(change.Version(j.c)) })
 	switch {
 	case j.inexact && j.c < j.program.birth:
 		return InexactOlder
-	case j.inexact:
+	case j.inexact || gap:
 		return Inexact
 	case j.trusted:
 		return ExactTrusted

@@ -17,6 +17,7 @@ type Program struct {
 	zone  *time.Location
 	utc   bool
 	birth int64 // moment of the first backfill, µs
+	gaps  []history.Gap
 	asOf  uint64
 
 	tables []*table
@@ -86,7 +87,7 @@ func (e *MissingError) Error() string {
 // the derivation that is wrong; a table or column that the store lacks is a
 // *MissingError.
 func Compile(def *definition.Definition, info *history.Info) (*Program, error) {
-	p := &Program{def: def, zone: def.Zone, birth: int64(info.Birth), asOf: uint64(info.AsOf)}
+	p := &Program{def: def, zone: def.Zone, birth: int64(info.Birth), gaps: info.Gaps, asOf: uint64(info.AsOf)}
 	if p.zone == nil {
 		p.zone = time.UTC
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"dreamfeed/internal/change"
 	"dreamfeed/internal/history"
 	"dreamfeed/internal/row"
 	"dreamfeed/snapshot/pit"
@@ -169,6 +170,31 @@ func TestRulesOfTime(t *testing.T) {
 				if want == nil && ok || want != nil && value != want {
 					t.Errorf("%s is %q (%v), want %v", column, value, ok, want)
 				}
+			}
+		})
+	}
+}
+
+func TestExamplesInAGapAreInexact(t *testing.T) {
+	def := load(t, "testdata/club.yaml")
+	info := catalog(def, sec(100), sec(1000))
+	info.Gaps = []history.Gap{{From: change.Version(sec(300)), To: change.Version(sec(400))}}
+	for _, c := range []struct {
+		name string
+		at   int64 // of the example, and its cut-off
+		want pit.Exactness
+	}{
+		{"an example as of the last moment before the gap is exact", sec(300), pit.ExactLive},
+		{"an example as of the first moment in the gap is inexact", sec(300) + 1, pit.Inexact},
+		{"an example as of the last moment in the gap is inexact", sec(400) - 1, pit.Inexact},
+		{"an example as of the moment that ends the gap is exact", sec(400), pit.ExactLive},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			facts := []fact{person(sec(100), sec(10), true, "old"), offer(sec(500), c.at, nil)}
+			all, tally := join(t, def, build(t, def, info, facts), 1000*time.Second, 1<<20, 0)
+			g, ok := all["o"]
+			if !ok || g.CutOff != c.at || g.Exact != c.want {
+				t.Errorf("example %+v (%v), want cut-off %d and exactness %d; %+v", g, ok, c.at, c.want, tally)
 			}
 		})
 	}
