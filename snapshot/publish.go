@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dreamfeed/internal/durable"
 )
 
 // stagePrefix begins the name of a directory in which a version is built.
@@ -174,11 +176,7 @@ func writeFile(path string, write func(*os.File) error) error {
 }
 
 func syncDirectory(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	if err := durable.SyncDir(dir, nil); err != nil {
 		return fmt.Errorf("sync directory %s: %w", dir, err)
 	}
 	return nil

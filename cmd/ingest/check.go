@@ -9,7 +9,7 @@ import (
 )
 
 type sourceFlags struct {
-	DatabaseURL string `name:"database-url" env:"DATABASE_URL" placeholder:"URL" help:"The source, as postgres://user@host:port/database. Prefer the environment: arguments are visible to other users of the machine."`
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" secret:"database" placeholder:"URL" help:"The source, as postgres://user@host:port/database. Without it the variables of libpq: PGHOST, PGDATABASE, PGSERVICE and so on. A password stands in the environment or a file, never here."`
 	Publication string `name:"publication" env:"PUBLICATION" default:"dreamfeed" placeholder:"NAME" help:"Name of the publication."`
 	Slot        string `name:"slot" env:"SLOT" default:"dreamfeed" placeholder:"NAME" help:"Name of the replication slot."`
 }
@@ -19,7 +19,7 @@ type checkCommand struct {
 }
 
 // errNoDatabase is the answer to a command line without a source.
-var errNoDatabase = &cli.UsageError{Err: errors.New("no source database: set DATABASE_URL or --database-url to postgres://user@host:port/database")}
+var errNoDatabase = &cli.UsageError{Err: errors.New("no source database: set DATABASE_URL or --database-url to postgres://user@host:port/database, or PGHOST and PGDATABASE, or PGSERVICE")}
 
 // errFaults ends a check that found something; the faults are printed already.
 type errFaults int
@@ -44,7 +44,7 @@ func (c *checkCommand) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
-	if c.DatabaseURL == "" {
+	if !cdc.SourceGiven(c.DatabaseURL) {
 		return errNoDatabase
 	}
 	faults, err := cdc.Check(ctx, c.config(def, logger))

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"dreamfeed/cdc"
 	"dreamfeed/internal/cli"
 	"dreamfeed/internal/disk"
 )
@@ -26,7 +27,7 @@ func (c *runCommand) check() error {
 		return &cli.UsageError{Err: fmt.Errorf(format, args...)}
 	}
 	switch {
-	case c.DatabaseURL == "":
+	case !cdc.SourceGiven(c.DatabaseURL):
 		return errNoDatabase
 	case c.BackfillWorkers < 1 || c.BackfillWorkers > 64:
 		return usage("--backfill-workers %d: want 1 to 64", c.BackfillWorkers)

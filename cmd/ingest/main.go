@@ -3,6 +3,9 @@
 //
 //	ingest                 follow the database until stopped
 //	ingest check           examine the source and print what mends each fault
+//	ingest reset           begin the feed anew where it cannot go on
+//	ingest verify          compare the store with the source while both go on
+//	ingest refill          have the running ingest read tables again
 //	ingest definition      print the definition in force and its hash
 package main
 
@@ -12,6 +15,7 @@ import (
 	"os"
 
 	"dreamfeed/internal/cli"
+	"dreamfeed/internal/durable"
 )
 
 // version is set by the build.
@@ -23,7 +27,10 @@ type grammar struct {
 	cli.Common
 
 	Run        runCommand        `cmd:"" default:"withargs" help:"Follow the database until stopped (the default)."`
+	Verify     verifyCommand     `cmd:"" help:"Compare the store with the source while both go on; name the keys that differ."`
 	Check      checkCommand      `cmd:"" help:"Examine the source; print for each fault what mends it."`
+	Reset      resetCommand      `cmd:"" help:"Begin the feed anew where it cannot go on: history stays, the tables are read again."`
+	Refill     refillCommand     `cmd:"" help:"Have the running ingest read tables again, beside the changes that go on; what the source has lost is deleted."`
 	Definition definitionCommand `cmd:"" help:"Print the definition in force and its hash, or the data dictionary."`
 }
 
@@ -32,6 +39,7 @@ type program struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
 	common         *cli.Common
+	hook           durable.Hook // told of every durable step; nil outside tests
 }
 
 func main() {
@@ -39,10 +47,15 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return runHooked(ctx, args, stdout, stderr, nil)
+}
+
+// runHooked is run with a hook that is told of every durable step.
+func runHooked(ctx context.Context, args []string, stdout, stderr io.Writer, hook durable.Hook) int {
 	var g grammar
 	command, err := cli.Parse("ingest", description, &g, args, stdout, stderr)
 	if err != nil || command == nil {
 		return cli.Report("ingest", err, stderr)
 	}
-	return cli.Report("ingest", command.Run(&program{ctx: ctx, stdout: stdout, stderr: stderr, common: &g.Common}), stderr)
+	return cli.Report("ingest", command.Run(&program{ctx: ctx, stdout: stdout, stderr: stderr, common: &g.Common, hook: hook}), stderr)
 }

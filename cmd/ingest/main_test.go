@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,11 +34,19 @@ import (
 // run, signal and kill it as a process of its own.
 const asProgram = "DREAMFEED_TEST_AS_INGEST"
 
-var shared pgtest.Shared
+var (
+	shared pgtest.Shared
+	update = flag.Bool("update", false, "rewrite the golden files")
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		hook, err := faultHook()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
+		}
+		os.Exit(runHooked(context.Background(), os.Args[1:], os.Stdout, os.Stderr, hook))
 	}
 	os.Exit(shared.Main(m))
 }
@@ -71,9 +80,25 @@ func (l *lockedBuffer) String() string {
 
 func start(t *testing.T, dataDir, url string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, address: freeAddress(t), output: &lockedBuffer{}, done: make(chan error, 1)}
-	d.command = exec.Command(os.Args[0], append([]string{"--data-dir", dataDir, "--listen", d.address}, args...)...)
+	return startWith(t, nil, dataDir, url, args...)
+}
+
+// startWith is start with more environment.
+func startWith(t *testing.T, env []string, dataDir, url string, args ...string) *daemon {
+	t.Helper()
+	address := freeAddress(t)
+	d := startCommand(t, env, url, append([]string{"--data-dir", dataDir, "--listen", address}, args...)...)
+	d.address = address
+	return d
+}
+
+// startCommand starts any command of ingest.
+func startCommand(t *testing.T, env []string, url string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{t: t, output: &lockedBuffer{}, done: make(chan error, 1)}
+	d.command = exec.Command(os.Args[0], args...)
 	d.command.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url)
+	d.command.Env = append(d.command.Env, env...)
 	d.command.Stdout, d.command.Stderr = d.output, d.output
 	d.command.SysProcAttr = childAttributes()
 	if err := d.command.Start(); err != nil {

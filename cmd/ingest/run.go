@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,14 +16,15 @@ import (
 
 	"dreamfeed/cdc"
 	"dreamfeed/featurestore"
+	"dreamfeed/internal/change"
 	"dreamfeed/internal/cli"
 	"dreamfeed/internal/definition"
 )
 
 type runCommand struct {
 	sourceFlags
-	NATSURL         string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"External NATS server with JetStream; without it one runs inside this process."`
-	Listen          string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of health, metrics, status and views."`
+	natsFlags
+	listenFlags
 	UntilCaughtUp   bool          `name:"until-caught-up" help:"Exit 0 once everything that was committed on the source at the start has been applied."`
 	BackfillWorkers int           `name:"backfill-workers" env:"BACKFILL_WORKERS" default:"2" placeholder:"N" help:"Connections that read the tables at first."`
 	StreamMaxBytes  int64         `name:"stream-max-bytes" env:"STREAM_MAX_BYTES" default:"10737418240" placeholder:"BYTES" help:"Limit of the stream on disk; a full stream pushes back on PostgreSQL."`
@@ -45,7 +45,25 @@ func (c *sourceFlags) config(def *definition.Definition, logger *slog.Logger) cd
 	}
 }
 
-// Run wires the daemon:
+// renewAgain is how long the daemon must have run before the loss of an
+// external stream's messages starts it again.
+const renewAgain = 3 * time.Second
+
+// Run follows the database until stopped. What an external stream loses while
+// it is followed is mended as at a start: from the store, and from what
+// PostgreSQL still holds.
+func (c *runCommand) Run(p *program) error {
+	for {
+		began := time.Now()
+		err := c.follow(p)
+		if c.NATSURL == "" || !cdc.Lost(err) || time.Since(began) < renewAgain {
+			return err
+		}
+		fmt.Fprintf(p.stderr, "ingest: %v: it is begun again from the store\n", err)
+	}
+}
+
+// follow wires the daemon:
 //
 //	PostgreSQL ──▶ source ──▶ log ──▶ store ──▶ http
 //	                 ▲         ▲ trim   │
@@ -53,7 +71,7 @@ func (c *sourceFlags) config(def *definition.Definition, logger *slog.Logger) cd
 //
 // Log and store are opened before the group runs and closed after it returned,
 // newest first. The first actor that returns ends all others.
-func (c *runCommand) Run(p *program) (err error) {
+func (c *runCommand) follow(p *program) (err error) {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -73,11 +91,15 @@ func (c *runCommand) Run(p *program) (err error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
-	listener, err := net.Listen("tcp", c.Listen)
+	natsOptions, err := c.options()
 	if err != nil {
-		return fmt.Errorf("%w; give a free host:port with --listen", err)
+		return err
 	}
-	defer listener.Close()
+	access, err := c.open(p.ctx, logger)
+	if err != nil {
+		return err
+	}
+	defer access.listener.Close()
 	if err := os.MkdirAll(p.common.DataDir, 0o750); err != nil {
 		return fmt.Errorf("make the data directory: %w; name a directory that can be written with --data-dir", err)
 	}
@@ -87,6 +109,7 @@ func (c *runCommand) Run(p *program) (err error) {
 	cli.LimitMemory(memoryLimit)
 	store, err := featurestore.Open(filepath.Join(p.common.DataDir, "store"), featurestore.Options{
 		Definition: def, Logger: logger, MaxRowBytes: c.MaxRowBytes, DiskReserve: c.DiskReserve,
+		Hook: p.hook,
 	})
 	if err != nil {
 		return err
@@ -94,32 +117,35 @@ func (c *runCommand) Run(p *program) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	registry.MustRegister(store.Collector())
 	feed, err := cdc.OpenLog(p.ctx, cdc.LogConfig{
-		Dir: filepath.Join(p.common.DataDir, "stream"), URL: c.NATSURL, MaxBytes: c.StreamMaxBytes, MaxRowBytes: c.MaxRowBytes,
-		DiskReserve: c.DiskReserve, Logger: logger,
+		Dir: filepath.Join(p.common.DataDir, "stream"), URL: c.NATSURL, Options: natsOptions, MaxBytes: c.StreamMaxBytes, MaxRowBytes: c.MaxRowBytes,
+		DiskReserve: c.DiskReserve, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, feed.Close()) }()
 
-	reader, err := follow(p.ctx, feed, store)
+	reader, epoch, err := follow(p.ctx, feed, store, logger)
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
 
+	cfg.Hook = p.hook
 	cfg.Log, cfg.BackfillWorkers, cfg.AcceptClock = feed, c.BackfillWorkers, c.AcceptClock
 	cfg.MaxRowBytes, cfg.Registerer = c.MaxRowBytes, registry
 	if !feed.Durable() {
-		cfg.Durable = store.DurableLSN
+		cfg.Durable = durableLSN(store, epoch)
 	}
+	cfg.VersionBefore, cfg.Unfilled = versionBefore(store, epoch), store.Unfilled
+	cfg.SpillDir, cfg.DiskReserve = filepath.Join(p.common.DataDir, "refill"), c.DiskReserve
 	source, err := cdc.NewSource(cfg)
 	if err != nil {
 		return err
 	}
 	server, err := newServer(serverConfig{
 		Source: source, Store: store, Log: feed, Registry: registry, Definition: def,
-		ReadyLag: c.ReadyLag, Listener: listener, DataDir: p.common.DataDir, Logger: logger,
+		ReadyLag: c.ReadyLag, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -153,9 +179,9 @@ func (c *runCommand) Run(p *program) (err error) {
 	if c.UntilCaughtUp {
 		// Returns, and so ends the daemon, once the barrier is applied.
 		ctx, cancel := context.WithCancel(p.ctx)
-		g.Add(func() error { return untilCaughtUp(ctx, source, store, logger) }, func(error) { cancel() })
+		g.Add(func() error { return untilCaughtUp(ctx, source, store, epoch, logger) }, func(error) { cancel() })
 	}
-	logger.Info("ingest started", "definition", def.Name, "hash", def.Hash, "address", listener.Addr().String(), "data", p.common.DataDir)
+	logger.Info("ingest started", "definition", def.Name, "hash", def.Hash, "address", access.listener.Addr().String(), "data", p.common.DataDir)
 	err = g.Run()
 	if errors.Is(err, rungroup.ErrSignal) || errors.Is(err, errCaughtUp) {
 		logger.Info("ingest stopped", "reason", err.Error(), "applied", store.Watermark().Version.String())
@@ -164,28 +190,14 @@ func (c *runCommand) Run(p *program) (err error) {
 	return err
 }
 
-// follow opens the stream at the store's own place. It does so before anything
-// is asked of the source, so that a stream and a store that do not belong
-// together leave nothing behind there.
-func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store) (*cdc.Reader, error) {
-	mark := store.Watermark()
-	if mark.Incarnation != 0 && mark.Incarnation != feed.Incarnation() {
-		return nil, fmt.Errorf("the stream was made anew: it is not the one that the store was fed from, up to message %d; "+
-			"restore the stream, or move the data directory away (and remove an external stream and the replication slot) to begin anew", mark.Sequence)
-	}
-	reader, err := feed.Reader(ctx, mark.Sequence)
-	if err != nil {
-		return nil, fmt.Errorf("%w: restore the stream and the store that belong together, or move the data directory away "+
-			"(and remove an external stream and the replication slot) to begin anew", err)
-	}
-	return reader, nil
-}
-
 var errCaughtUp = errors.New("caught up with the source")
 
-func untilCaughtUp(ctx context.Context, source *cdc.Source, store *featurestore.Store, logger *slog.Logger) error {
+func untilCaughtUp(ctx context.Context, source *cdc.Source, store *featurestore.Store, epoch change.Epoch, logger *slog.Logger) error {
 	lsn, err := source.Barrier(ctx)
 	if err != nil {
+		return err
+	}
+	if err := store.WaitEpoch(ctx, epoch); err != nil {
 		return err
 	}
 	version, err := store.Wait(ctx, lsn)
@@ -216,7 +228,11 @@ func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window 
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-tick.C:
-			applied := store.Watermark().Sequence
+			mark := store.Watermark()
+			if mark.Incarnation != feed.Incarnation() {
+				continue // nothing of a renewed stream is applied yet
+			}
+			applied := mark.Sequence
 			state, err := feed.State(ctx)
 			switch {
 			case err != nil:

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -20,6 +20,7 @@ import (
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/cli"
 	"dreamfeed/internal/definition"
+	"dreamfeed/internal/durable"
 )
 
 // stopGrace is how long running requests may go on after a stop was asked for.
@@ -32,8 +33,9 @@ type serverConfig struct {
 	Registry   *prometheus.Registry
 	Definition *definition.Definition
 	ReadyLag   time.Duration
-	Listener   net.Listener
+	Access     *access
 	DataDir    string
+	Hook       durable.Hook
 	Logger     *slog.Logger
 }
 
@@ -41,6 +43,7 @@ type serverConfig struct {
 type server struct {
 	serverConfig
 	http    *http.Server
+	token   [sha256.Size]byte // of the endpoint file
 	started time.Time
 }
 
@@ -51,16 +54,19 @@ func newServer(cfg serverConfig) (*server, error) {
 		return nil, err
 	}
 	token := hex.EncodeToString(secret)
-	s := &server{serverConfig: cfg, started: time.Now()}
+	s := &server{serverConfig: cfg, token: sha256.Sum256([]byte(token)), started: time.Now()}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, "ok") })
-	mux.HandleFunc("GET /readyz", s.ready)
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /healthz", cfg.Access.public(func(w http.ResponseWriter, _ *http.Request) { answer(w, "ok") }))
+	mux.Handle("GET /readyz", cfg.Access.public(s.ready))
+	mux.Handle("GET /v1/status", cfg.Access.guard(http.HandlerFunc(s.status)))
+	mux.Handle("GET /metrics", cfg.Access.guard(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	views := featurestore.NewHandler(cfg.Store, token)
-	mux.Handle("/v1/view", views)
-	mux.Handle("/v1/view/", views)
-	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)}
+	s.private(mux, "/v1/view", views)
+	s.private(mux, "/v1/view/", views)
+	s.private(mux, "POST "+refillPath, http.HandlerFunc(s.refill))
+	// No ReadTimeout and no WriteTimeout: a view is read as long as it takes, and
+	// its handler sets deadlines of its own.
+	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, TLSConfig: cfg.Access.tls, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)}
 	cfg.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "dreamfeed_lag_seconds", Help: "Age of the newest applied moment.",
 	}, func() float64 { return s.lag().Seconds }))
@@ -68,14 +74,31 @@ func newServer(cfg serverConfig) (*server, error) {
 		Name: "dreamfeed_lag_bytes", Help: "Bytes of the source's log that are not applied yet.",
 	}, func() float64 { return float64(s.lag().Bytes) }))
 	err := featurestore.WriteEndpoint(cfg.DataDir, featurestore.Endpoint{
-		PID: os.Getpid(), Address: cfg.Listener.Addr().String(), Token: token,
-	})
+		PID: os.Getpid(), Address: cfg.Access.address, Token: token, Certificate: cfg.Access.local,
+	}, cfg.Hook)
 	return s, err
+}
+
+// private registers a handler for the programs of this machine: it asks for the
+// token in the endpoint file, before the handler sees the request.
+func (s *server) private(mux *http.ServeMux, pattern string, handler http.Handler) {
+	mux.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !shows(r, s.token) {
+			featurestore.Refuse(w, featurestore.ErrToken)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}))
 }
 
 // Serve answers requests until Stop.
 func (s *server) Serve() error {
-	err := s.http.Serve(s.Listener)
+	var err error
+	if s.Access.tls != nil {
+		err = s.http.ServeTLS(s.Access.listener, "", "")
+	} else {
+		err = s.http.Serve(s.Access.listener)
+	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -92,7 +115,7 @@ func (s *server) Stop() {
 }
 
 // Close removes the endpoint file.
-func (s *server) Close() error { return featurestore.RemoveEndpoint(s.DataDir, os.Getpid()) }
+func (s *server) Close() error { return featurestore.RemoveEndpoint(s.DataDir, os.Getpid(), s.Hook) }
 
 type lag struct {
 	Bytes   int64   `json:"bytes"`
@@ -115,7 +138,7 @@ func (s *server) lag() lag {
 // answer writes a line; a client that is gone needs no answer.
 func answer(w http.ResponseWriter, line string) { _, _ = io.WriteString(w, line+"\n") }
 
-func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
+func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	var reason string
 	source := s.Source.Status()
 	switch l := s.lag(); {
@@ -134,6 +157,9 @@ func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
 	default:
 		answer(w, "ready")
 		return
+	}
+	if s.Access.guarded && !s.Access.known(r) {
+		reason = "not ready: /v1/status says why" // the reason names hosts and roles
 	}
 	http.Error(w, reason, http.StatusServiceUnavailable)
 }
@@ -161,12 +187,19 @@ type statusReport struct {
 		Received   string `json:"received_lsn"`
 		Durable    string `json:"durable_lsn"`
 		Reconnects uint64 `json:"reconnects"`
+		// WAL is what PostgreSQL keeps for us.
+		WAL *walReport `json:"wal,omitempty"`
 	} `json:"source"`
 	Lag        lag               `json:"lag"`
 	Stream     streamReport      `json:"stream"`
 	Rows       map[string]int64  `json:"rows"`
 	Backfill   map[string]uint64 `json:"backfill_rows,omitempty"`
 	Definition map[string]string `json:"definition"`
+	// Refill is the one under way, Refills counts those that were completed since
+	// the start, Unfilled are the tables that still need one.
+	Refill   *refillReport `json:"refill,omitempty"`
+	Refills  uint64        `json:"refills"`
+	Unfilled []string      `json:"unfilled,omitempty"`
 }
 
 type streamReport struct {
@@ -190,6 +223,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 		Uptime: time.Since(s.started).Round(time.Second).String(),
 		Lag:    s.lag(), Stream: streamReport(stream), Rows: store.Rows, Backfill: source.BackfillRows,
 		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
+		Refill:     reportRefill(&source), Refills: source.Refills, Unfilled: s.Store.Unfilled(),
 	}
 	if mark.Birth > 0 {
 		out.Earliest = mark.Birth.String()
@@ -202,7 +236,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 		out.Applied.Moment = mark.Version.String()
 	}
 	out.Source.LSN, out.Source.Received, out.Source.Durable = source.SourceLSN.String(), source.ReceivedLSN.String(), source.DurableLSN.String()
-	out.Source.Reconnects = source.Reconnects
+	out.Source.Reconnects, out.Source.WAL = source.Reconnects, reportWAL(source.Pressure)
 	w.Header().Set("Content-Type", "application/json")
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")

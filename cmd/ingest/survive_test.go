@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
-	"dreamfeed/deploy"
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/history"
 	"dreamfeed/internal/pgtest"
@@ -121,7 +120,7 @@ func TestStreamAndStoreThatDoNotBelongTogetherAreRefused(t *testing.T) {
 
 	rename(stream, stream+"-whole")
 	for range 3 {
-		refused(t, dataDir, url, nil, "made anew", "move the data directory away")
+		refused(t, dataDir, url, nil, "made anew", "ingest reset --confirm")
 	}
 	if err := os.RemoveAll(stream); err != nil {
 		t.Fatal(err)
@@ -133,41 +132,6 @@ func TestStreamAndStoreThatDoNotBelongTogetherAreRefused(t *testing.T) {
 	if n := count(t, url, "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()"); n != 0 {
 		t.Errorf("the refused runs left %d slots behind", n)
 	}
-}
-
-// A definition that names more than the store holds is refused: rows and values
-// from before are in neither stream nor store.
-func TestDefinitionThatNamesMoreIsRefusedOnAStoreWithData(t *testing.T) {
-	url, dataDir := populated(t, 20), filepath.Join(t.TempDir(), "data")
-	execute(t, url, "CREATE TABLE extras (id text PRIMARY KEY, n int)", "INSERT INTO extras VALUES ('a', 1)")
-	catchUp(t, dataDir, url)
-	write := func(name, old, now string) string {
-		text := strings.Replace(string(deploy.Dreamscape), old, now, 1)
-		if text == string(deploy.Dreamscape) {
-			t.Fatalf("the definition does not hold %q", old)
-		}
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	column := write("column.yaml", "      nationality: text\n", "      nationality: text\n      name: text\n")
-	table := write("table.yaml", "tables:\n", "tables:\n  extras:\n    key: [id]\n    columns:\n      id: text\n      n: int\n")
-	for range 2 {
-		refused(t, dataDir, url, []string{"--definition", column}, "users", "name", "restore the definition")
-		refused(t, dataDir, url, []string{"--definition", table}, "extras", "restore the definition")
-	}
-	// Nor can the store be built again from a stream that lacks it.
-	if err := os.RemoveAll(filepath.Join(dataDir, "store")); err != nil {
-		t.Fatal(err)
-	}
-	refused(t, dataDir, url, []string{"--definition", table}, "extras", "restore the definition")
-	if err := os.RemoveAll(filepath.Join(dataDir, "store")); err != nil {
-		t.Fatal(err)
-	}
-	catchUp(t, dataDir, url)
-	requireEqual(t, dreamscape(t), dataDir, url)
 }
 
 // A limit that was raised holds all the way.

@@ -300,7 +300,7 @@ func TestAddressOfADeadDaemonIsNoObstacle(t *testing.T) {
 	defer other.Close()
 	for name, address := range map[string]string{"nobody there": freeAddress(t), "another program there": other.Listener.Addr().String()} {
 		t.Run(name, func(t *testing.T) {
-			if err := featurestore.WriteEndpoint(s.dataDir, featurestore.Endpoint{PID: 1, Address: address, Token: "t"}); err != nil {
+			if err := featurestore.WriteEndpoint(s.dataDir, featurestore.Endpoint{PID: 1, Address: address, Token: "t"}, nil); err != nil {
 				t.Fatal(err)
 			}
 			// With so few users the small groups leave little or nothing: what

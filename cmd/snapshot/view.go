@@ -38,7 +38,7 @@ func parseAsOf(text string, now time.Time) (change.Version, error) {
 func openView(ctx context.Context, dataDir string, asOf change.Version, logger *slog.Logger) (pit.View, error) {
 	var unanswered error
 	if endpoint, err := featurestore.ReadEndpoint(dataDir); err == nil {
-		view, err := featurestore.Dial(ctx, endpoint.Address, endpoint.Token, asOf)
+		view, err := endpoint.Dial(ctx, asOf)
 		if err == nil {
 			logger.Debug("reading through the daemon", "address", endpoint.Address, "pid", endpoint.PID)
 			return view, nil

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"dreamfeed/cdc"
+	"dreamfeed/featurestore"
+	"dreamfeed/internal/change"
+)
+
+// placeOf is where a stream goes on behind a store.
+func placeOf(mark featurestore.Watermark) cdc.Place {
+	return cdc.Place{
+		Incarnation: mark.Incarnation, Sequence: mark.Sequence,
+		State: change.Header{
+			Origin: mark.Origin, Epoch: mark.Epoch, First: mark.Last, Last: mark.Last,
+			EndLSN: mark.EndLSN, Resume: mark.EndLSN,
+			Part: mark.Part, Open: mark.OpenVersion != 0, OpenKind: mark.OpenKind, NextOrdinal: mark.NextOrdinal,
+		},
+	}
+}
+
+// follow opens the stream at the store's own place, and returns the epoch of the
+// feed. It does so before anything is asked of the source, so that a stream and
+// a store that do not belong together leave nothing behind there. An external
+// stream that has lost what the store has applied is renewed from the store.
+func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logger *slog.Logger) (*cdc.Reader, change.Epoch, error) {
+	at := placeOf(store.Watermark())
+	after, err := feed.Locate(ctx, at)
+	if err != nil && feed.Renewable(at, err) {
+		logger.Warn("the external stream is renewed from the store, and PostgreSQL sends again what it lacks", "reason", err, "applied", at.State.Last.String(), "lsn", at.State.Resume.String())
+		if err := feed.Renew(ctx, at); err != nil {
+			return nil, 0, err
+		}
+		after, err = feed.Locate(ctx, at)
+	}
+	if err != nil {
+		return nil, 0, unfit(err)
+	}
+	last, _, _, err := feed.Last(ctx)
+	if err != nil {
+		return nil, 0, unfit(err)
+	}
+	reader, err := feed.Reader(ctx, after)
+	if err != nil {
+		return nil, 0, unfit(err)
+	}
+	return reader, max(last.Epoch, 1), nil
+}
+
+// unfit adds to an error of the stream what mends it, if the error does not say
+// so itself.
+func unfit(err error) error {
+	if !cdc.Damaged(err) {
+		return err
+	}
+	return fmt.Errorf("%w: restore the stream and the store that belong together, or begin the feed anew with: ingest reset --confirm", err)
+}
+
+// durableLSN is what the store lets PostgreSQL forget, for an external stream:
+// nothing while the store still stands in an earlier epoch, since its position
+// may be another server's.
+func durableLSN(store *featurestore.Store, epoch change.Epoch) func() change.LSN {
+	return func() change.LSN {
+		mark := store.Watermark()
+		if mark.Epoch != epoch {
+			return 0
+		}
+		return mark.EndLSN
+	}
+}
