@@ -17,6 +17,11 @@ DEMO_USERS ?= 2000
 DEMO_DIR   ?= $(CURDIR)/data/demo
 # Seconds that fuzz-smoke gives to each target.
 FUZZ_TIME  ?= 20s
+# How long soak kills processes, the rows of its large transaction, and the bytes
+# of its large value.
+MINUTES    ?= 3
+SOAK_ROWS  ?= 10000000
+SOAK_VALUE ?= 268435456
 # Further arguments of go test: `make test TEST_FLAGS='-race -run Resume'`.
 TEST_FLAGS ?=
 
@@ -56,28 +61,30 @@ tidy-check: ## Fail if go.mod or go.sum of the product or the tools is not tidy.
 	$(GO) mod tidy -diff
 	$(GO) -C tools mod tidy -diff
 
+# As root the power cut test mounts a file system; DREAMFEED_POWERCUT=skip leaves it
+# out for who is not.
 .PHONY: test
 test: deps ## Run every test: of the product, and of the oracle module (needs a C compiler).
 	$(GO) test -timeout 15m $(TEST_FLAGS) ./...
 	@if [ -f oracle/go.mod ]; then set -x; cd oracle && CGO_ENABLED=1 $(GO) test -timeout 15m $(TEST_FLAGS) ./...; fi
 
+.PHONY: soak
+soak: deps ## Kill, crash and cut the power under load for MINUTES, and more that CI runs smaller.
+	cd cmd/ingest && $(GO) test -count=1 -timeout $$(( $(MINUTES) * 2 + 30 ))m -run '^TestSoak$$' -soak $(MINUTES)m
+	$(GO) test -count=1 -timeout 60m ./cmd/ingest -run '^TestCrash' -crash.every
+	$(GO) test -count=1 -timeout 60m ./cmd/ingest -run '^TestPowerCut' -powercut.rounds 30
+	$(GO) test -count=1 -timeout 120m ./internal/cases -run '^TestLargeTransactions$$' -large.rows $(SOAK_ROWS) -large.value $(SOAK_VALUE)
+
 .PHONY: fuzz-smoke
-fuzz-smoke: ## Fuzz each target for FUZZ_TIME.
-	@$(GO) list -f '{{.ImportPath}}|{{.Dir}}|{{range .TestGoFiles}}{{.}} {{end}}{{range .XTestGoFiles}}{{.}} {{end}}' ./... | \
-	while IFS='|' read -r package dir files; do \
-	  [ -n "$${files// /}" ] || continue; \
-	  for name in $$(cd "$$dir" && sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' $$files); do \
-	    echo "fuzz $$package $$name"; \
-	    $(GO) test "$$package" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZ_TIME); \
-	  done; \
-	done
+fuzz-smoke: ## Fuzz each target for FUZZ_TIME, two at a time.
+	@GO='$(GO)' ./tools/fuzz.sh $(FUZZ_TIME)
 
 .PHONY: demo
 demo: deps build ## Show the whole chain on a throw-away PostgreSQL and leave a dataset.
 	$(GO) run ./deploy/demo -users $(DEMO_USERS) -dir "$(DEMO_DIR)"
 
 .PHONY: ci
-ci: tidy-check fmt-check vet lint test ## Run what a change must pass, and end with a small demo.
+ci: tidy-check fmt-check vet lint test fuzz-smoke ## Run what a change must pass, and end with a small demo.
 	$(MAKE) demo DEMO_USERS=300 DEMO_DIR='$(CURDIR)/data/ci-demo'
 
 .PHONY: clean

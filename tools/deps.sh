@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and this machine lacks: the server
-# programs of PostgreSQL 15 or newer, and a C compiler for the oracle module.
+# programs of PostgreSQL 15 or newer, a C compiler for the oracle module, and as
+# root the tools that make and mount a file system.
 # It installs as root on Debian and its relatives, and says what to do elsewhere.
 set -euo pipefail
 
@@ -21,6 +22,12 @@ have_postgres() {
 missing=()
 have_postgres || missing+=(postgresql)
 command -v "${CC:-gcc}" >/dev/null || missing+=(gcc libc6-dev)
+# The power cut test mounts a file system, which takes root.
+if [ "$(id -u)" -eq 0 ] && [ "$(uname)" = Linux ] && [ "${DREAMFEED_POWERCUT:-}" != skip ]; then
+  PATH="$PATH:/usr/sbin:/sbin"
+  command -v mkfs.ext4 >/dev/null || missing+=(e2fsprogs)
+  command -v losetup >/dev/null || missing+=(mount)
+fi
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
