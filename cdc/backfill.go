@@ -27,9 +27,9 @@ func (s *Source) backfill(ctx context.Context, f *outlet, admin *pgx.Conn, repl 
 	if err != nil {
 		return err
 	}
-	var now time.Time
-	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return fmt.Errorf("read the source's clock: %w", err)
+	now, err := readClock(ctx, admin)
+	if err != nil {
+		return err
 	}
 	low := f.writer.previous()
 	version, err := f.version(now.UnixMicro(), consistent)
@@ -69,7 +69,7 @@ func (s *Source) backfill(ctx context.Context, f *outlet, admin *pgx.Conn, repl 
 			return err
 		}
 	}
-	rows, err := s.readRanges(ctx, f, workers, tables, ranges)
+	rows, err := s.writeRanges(ctx, f, workers, tables, ranges)
 	if err != nil {
 		return err
 	}
@@ -124,9 +124,9 @@ func emptyTables(tables []*sourceTable, ranges []tableRange) int {
 	return len(tables) - len(some)
 }
 
-// readRanges reads the ranges by all workers and writes their rows, in the
+// writeRanges reads the ranges by all workers and frames their rows, in the
 // order in which they come.
-func (s *Source) readRanges(ctx context.Context, f *outlet, workers []*pgx.Conn, tables []*sourceTable, ranges []tableRange) (rows uint64, err error) {
+func (s *Source) writeRanges(ctx context.Context, f *outlet, workers []*pgx.Conn, tables []*sourceTable, ranges []tableRange) (rows uint64, err error) {
 	open := map[*sourceTable]int{}
 	for i := range ranges {
 		open[ranges[i].table]++

@@ -207,8 +207,14 @@ func (in *inspection) checkPublication(ctx context.Context, conn *pgx.Conn, cfg 
 		// A feed has begun: to widen its publication would hide what it lacks, but
 		// of tables that are refilled. A first backfill that is not complete widens it
 		// itself.
+		problem := lacks + ", and the feed has begun without it"
+		if cfg.Log == nil && (!in.Publication.Owned || in.foreign() != nil) {
+			in.fault(object, problem+", and role "+in.Role+" may not change it: if the definition has gained it, let the owner or a superuser run this, "+
+				"then start ingest, which fills it; otherwise "+beginAnew, strings.Join(alterPublicationSQL(name, in.Publication, in.Tables), "; "))
+			return nil
+		}
 		in.Faults = append(in.Faults, Fault{
-			Object: object, Problem: lacks + ", and the feed has begun without it",
+			Object: object, Problem: problem,
 			Mend: "if the definition has gained it, start ingest, which takes it in; otherwise " + beginAnew,
 		})
 		return nil

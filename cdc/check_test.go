@@ -120,7 +120,7 @@ func oneFault(t testing.TB, cfg cdc.Config) cdc.Fault {
 func TestMendsOfAPoorRoleLetItRun(t *testing.T) {
 	url := shared.NewDatabase(t)
 	admin := session(t, url)
-	role := "poor_" + slotName(t)[:20]
+	role := "poor_" + pgtest.SlotName(t)[:20]
 	execOn(t, admin, "CREATE ROLE "+role+` LOGIN; CREATE ROLE `+role+`_owner; CREATE SCHEMA "App"; CREATE TABLE "App".a (id int PRIMARY KEY, n int, secret text);
 		INSERT INTO "App".a SELECT g, g, 'x' FROM generate_series(1, 10) g; ALTER TABLE "App".a OWNER TO `+role+`_owner; ALTER TABLE "App".a ENABLE ROW LEVEL SECURITY; ALTER TABLE "App".a FORCE ROW LEVEL SECURITY`)
 	r := newRig(t, url, "", define(table("App.a", "id:int|n:int")))

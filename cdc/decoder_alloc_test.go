@@ -5,26 +5,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
+	"dreamfeed/internal/alloctest"
 	"dreamfeed/internal/change"
 )
-
-// allocated returns how many bytes a call allocates: the least of some runs,
-// since other goroutines of the test binary may allocate too.
-func allocated(fn func()) uint64 {
-	least := uint64(math.MaxUint64)
-	for range 5 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		fn()
-		runtime.ReadMemStats(&after)
-		least = min(least, after.TotalAlloc-before.TotalAlloc)
-	}
-	return least
-}
 
 // Whatever a message claims, what is allocated for it is bounded by its size
 // (times the size of a decoded value), not by the claim.
@@ -82,7 +68,7 @@ func TestDecodersAllocateForWhatIsThereNotForWhatIsClaimed(t *testing.T) {
 			if strings.HasPrefix(name, "a spilled") {
 				limit += 2*spillBuffer + 64<<10 // its file
 			}
-			if got := allocated(func() { c.decode(c.data) }); got > limit {
+			if got := alloctest.Bytes(func() { c.decode(c.data) }); got > limit {
 				t.Errorf("%d bytes are allocated for a message of %d", got, len(c.data))
 			}
 		})

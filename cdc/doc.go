@@ -5,12 +5,22 @@
 //
 // # The source half
 //
-// Files source*, check*, publication*, slot*, session*, backfill*, replicate* and
-// version* own the conversation with PostgreSQL: they check that the database
-// can be followed, keep publication and slot, read the first state through COPY
-// in the slot's snapshot, follow the log, and give each transaction its version.
+// Files source*, check*, publication*, slot*, backfill*, replicate* and version*
+// own the conversation with PostgreSQL: they check that the database can be
+// followed, keep publication and slot, read the first state through COPY in the
+// slot's snapshot, follow the log, and give each transaction its version. While
+// changes are followed, watch.go checks the source again and again, and
+// pressure.go measures how much log it keeps for us.
+//
+// Files address*, session.go, key_pkcs8.go, connect_error.go and sqlstate.go open
+// sessions: which settings the text of values depends on, what of an address is
+// taken from where, and whether an error passes by itself or what mends it.
+//
 // Files snapshot* show the tables as of an exact position of the log to whoever
 // asks, without a slot that stays: for refills, and to compare source and store.
+// Files refill* read tables once more so, beside the changes, into a file
+// ([Source.Refill]), and put them into the stream as one transaction between two
+// others: tables that were in doubt, and what the definition has gained.
 //
 // # The stream half
 //
@@ -32,11 +42,11 @@
 // message exactly once and in order, across lost connections and restarts; a
 // full stream makes it wait, and nothing is ever discarded. A [Reader] hands out
 // the messages in order; a gap, a broken chain, or a stream that was made anew is
-// a typed error.
+// a typed error. [Log.Locate] finds where in the stream a store stands.
 //
 // What a restart compares with the server is kept with the stream: origin and
 // positions in its last message (slot.go), the identities of publication and slot
-// in its metadata (publication_identity.go, slot_identity.go). Where a feed cannot
+// in its metadata (publication_identity.go, slot_identity.go, log_note.go). Where a feed cannot
 // go on, [PlanReset] begins a new epoch behind what the store holds; an external
 // stream that has lost messages is replaced by [Log.Renew] and goes on from the
 // store.

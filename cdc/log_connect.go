@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 )
@@ -38,4 +40,52 @@ func natsRemedy(err error) string {
 		return "the server asks for a client certificate that an authority of its own has signed: name it with --nats-cert and its key with --nats-key"
 	}
 	return "start one with JetStream there, or correct --nats-url"
+}
+
+// shownURL is a server's address, or a list of them, without passwords and tokens.
+func shownURL(list string) string {
+	shown := strings.Split(list, ",")
+	for i, text := range shown {
+		at := strings.LastIndexByte(text, '@')
+		if at < 0 {
+			continue
+		}
+		scheme, _, found := strings.Cut(text, "://")
+		if !found {
+			scheme = "nats"
+		}
+		shown[i] = scheme + "://" + text[at+1:]
+	}
+	return strings.Join(shown, ",")
+}
+
+// withoutURL keeps what is wrong with a URL and leaves out the URL, which may
+// hold a password.
+func withoutURL(err error) error {
+	var malformed *url.Error
+	if errors.As(err, &malformed) {
+		return malformed.Err
+	}
+	return err
+}
+
+// options are those of every connection, own ones behind.
+func (l *Log) options(own ...nats.Option) []nats.Option {
+	log := l.cfg.Logger
+	return append([]nats.Option{
+		nats.Name("dreamfeed"),
+		nats.MaxReconnects(-1),
+		// What is published while there is no connection fails at once, so that
+		// the publisher knows that it must look what the stream holds.
+		nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("the connection to the stream is lost", keyStream, l.cfg.Name, keyError, err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("the connection to the stream is back", keyStream, l.cfg.Name) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("the stream's connection reports an error", keyStream, l.cfg.Name, keyError, err)
+		}),
+	}, own...)
 }

@@ -234,14 +234,16 @@ func (s *Source) refill(ctx context.Context, session *refillSession, names []str
 	reading, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ended := make(chan struct{})
+	var watching sync.WaitGroup
+	defer watching.Wait()
 	defer close(ended)
-	go func() {
+	watching.Go(func() {
 		select {
 		case <-session.over:
 			cancel(errSessionOver)
 		case <-ended:
 		}
-	}()
+	})
 	job, err := s.readRefill(reading, session, names, wait)
 	if err != nil {
 		if cause := context.Cause(reading); cause != nil && ctx.Err() == nil {
@@ -288,10 +290,16 @@ func (s *Source) isUnfilled(name string) bool {
 }
 
 // refillUnfilled refills what the store lacks, one table after the other, until
-// nothing is left or the connection ends.
-func (s *Source) refillUnfilled(ctx context.Context) {
+// nothing is left or the connection ends. What the stream holds already, up to
+// resume, may tell the store that it lacks more.
+func (s *Source) refillUnfilled(ctx context.Context, resume change.LSN) {
 	if s.cfg.Unfilled == nil || s.cfg.VersionBefore == nil {
 		return
+	}
+	if _, err := s.cfg.VersionBefore(ctx, resume); ctx.Err() != nil {
+		return
+	} else if err != nil { // there may be no transaction yet; the store has come as far
+		s.cfg.Logger.Debug("the store was not asked for a version", "lsn", resume.String(), "error", err)
 	}
 	for again := unfilledFirst; ; {
 		if len(s.cfg.Unfilled()) == 0 {

@@ -3,7 +3,6 @@ package cdc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,9 +33,9 @@ func (s *Source) readRefill(ctx context.Context, session *refillSession, names [
 		return nil, err
 	}
 	job := &refillJob{consistent: snapshot.lsn, done: make(chan refillOutcome, 1)}
-	var now time.Time
-	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return nil, fmt.Errorf("read the source's clock: %w", err)
+	now, err := readClock(ctx, admin)
+	if err != nil {
+		return nil, err
 	}
 	job.commitTime = now.UnixMicro()
 	for _, t := range snapshot.tables {

@@ -107,10 +107,7 @@ func (r *Reset) readSource(ctx context.Context) (now time.Time, err error) {
 		r.Slot, r.Confirmed = true, slot.confirmed
 	}
 	r.Server = sys.Origin
-	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return now, fmt.Errorf("read the source's clock: %w", err)
-	}
-	return now, nil
+	return readClock(ctx, admin)
 }
 
 // readStream finds what the new epoch follows: the stream's last message, or

@@ -149,6 +149,14 @@ func closeConn(conn *pgconn.PgConn) {
 	_ = conn.Close(ctx)
 }
 
+// readClock reads the server's clock.
+func readClock(ctx context.Context, conn queryer) (now time.Time, err error) {
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.clock_timestamp()").Scan(&now); err != nil {
+		return now, fmt.Errorf("read the source's clock: %w", err)
+	}
+	return now, nil
+}
+
 // quoteIdent quotes an SQL identifier.
 func quoteIdent(name string) string { return pgx.Identifier{name}.Sanitize() }
 

@@ -162,7 +162,7 @@ func TestSlotHeldForAMomentIsWaitedFor(t *testing.T) {
 
 func TestConnectErrorsNameThePlaceAndNeverThePassword(t *testing.T) {
 	url := shared.NewDatabase(t)
-	role := "nologin_" + slotName(t)[len("testconnecterrors"):][:20]
+	role := "nologin_" + pgtest.SlotName(t)[len("testconnecterrors"):][:20]
 	admin := session(t, url)
 	execOn(t, admin, fmt.Sprintf("CREATE ROLE %s NOLOGIN", role))
 	t.Cleanup(func() { execOnLate(t, url, "DROP ROLE "+role) })

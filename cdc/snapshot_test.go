@@ -63,7 +63,7 @@ func TestSnapshotShowsOnePositionHoweverMuchIsWrittenMeanwhile(t *testing.T) {
 	def := define(table("many", "id:int|name:text"), table("parts", "id:int|name:text"))
 	conn := session(t, url)
 	execOn(t, conn, snapshotSchema)
-	cfg := cdc.Config{DatabaseURL: url, Definition: def, Slot: slotName(t)}
+	cfg := cdc.Config{DatabaseURL: url, Definition: def, Slot: pgtest.SlotName(t)}
 	s, err := cdc.OpenSnapshot(t.Context(), cfg, patience)
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestSnapshotWaitsForOpenTransactionsAndThenNamesThem(t *testing.T) {
 	execOn(t, conn, `CREATE TABLE t (id bigint PRIMARY KEY)`)
 	execOn(t, other, `BEGIN; INSERT INTO t VALUES (1)`)
 	pid := one[int](t, other, "SELECT pg_backend_pid()")
-	cfg := cdc.Config{DatabaseURL: url, Definition: define(table("t", "id:int")), Slot: slotName(t)}
+	cfg := cdc.Config{DatabaseURL: url, Definition: define(table("t", "id:int")), Slot: pgtest.SlotName(t)}
 
 	var open *cdc.OpenTransactionsError
 	_, err := cdc.OpenSnapshot(t.Context(), cfg, 300*time.Millisecond)
@@ -166,7 +166,7 @@ func TestSnapshotWithoutAFreeSlotIsRefusedWithARemedy(t *testing.T) {
 	url := server.NewDatabase(t)
 	conn := session(t, url)
 	execOn(t, conn, `CREATE TABLE t (id bigint PRIMARY KEY)`)
-	cfg := cdc.Config{DatabaseURL: url, Definition: define(table("t", "id:int")), Slot: slotName(t)}
+	cfg := cdc.Config{DatabaseURL: url, Definition: define(table("t", "id:int")), Slot: pgtest.SlotName(t)}
 	execOn(t, conn, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", cfg.Slot)
 	defer execOn(t, conn, "SELECT pg_drop_replication_slot($1)", cfg.Slot)
 	_, err := cdc.OpenSnapshot(t.Context(), cfg, patience)

@@ -4,27 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"dreamfeed/internal/change"
-	"dreamfeed/internal/definition"
-	"dreamfeed/internal/durable"
-)
-
-// Defaults of Config.
-const (
-	// DefaultName is the name of publication and slot.
-	DefaultName = "dreamfeed"
-	// DefaultBackfillWorkers is the number of sessions that read a backfill.
-	DefaultBackfillWorkers = 2
-	// DefaultCheckEvery is how often the source is checked again while it is
-	// streamed.
-	DefaultCheckEvery = time.Minute
 )
 
 const (
@@ -37,117 +22,11 @@ const (
 	// stopGrace bounds how long a stop waits for the stream to take what was
 	// received.
 	stopGrace = 10 * time.Second
-	// reconnectFirst and reconnectMost bound the pause before a new connection.
-	reconnectFirst = 250 * time.Millisecond
-	reconnectMost  = 30 * time.Second
 	// reconnectGood is how long a connection must have streamed before the next
 	// pause is a short one again: a server that lets us in only to end us at once
 	// is not asked four times a second.
 	reconnectGood = 5 * time.Second
 )
-
-// backoff gives the pauses between connections: twice as long each time.
-type backoff struct{ pause time.Duration }
-
-// next returns half to one and a half of the pause, so that many who lost one
-// server do not come back at once.
-func (b *backoff) next() time.Duration {
-	b.pause = min(max(2*b.pause, reconnectFirst), reconnectMost)
-	return b.pause/2 + rand.N(b.pause)
-}
-
-// Config says what a Source reads and where it writes.
-type Config struct {
-	// DatabaseURL is the source's address, as a URL or as key-value pairs.
-	// Required.
-	DatabaseURL string
-	// Publication and Slot are names; DefaultName when empty.
-	Publication string
-	Slot        string
-	// Definition names the tables and columns. Required.
-	Definition *definition.Definition
-	// Log is the stream written to; required by NewSource, not by Check.
-	Log *Log
-	// BackfillWorkers is DefaultBackfillWorkers when 0.
-	BackfillWorkers int
-	// MaxRowBytes is the largest row taken, DefaultMaxRowBytes when 0.
-	MaxRowBytes int
-	// AcceptClock lets versions follow a clock that has jumped forward.
-	AcceptClock bool
-	// Durable returns the position up to which the store has synced what it
-	// applied. It is required for a Log whose acknowledgements do not mean
-	// durable (Log.Durable), and not used otherwise. It must not block.
-	Durable func() change.LSN
-	// VersionBefore waits until the store has applied everything up to a position
-	// of the source, and returns the version of the last transaction that ended at
-	// or before it. Refills need it; without it there are none.
-	VersionBefore func(ctx context.Context, lsn change.LSN) (change.Version, error)
-	// SpillDir is a directory for the rows of a refill until they are published;
-	// what refills left in it is removed. Refills need it.
-	SpillDir string
-	// DiskReserve is the free disk in bytes that a refill leaves in SpillDir.
-	DiskReserve uint64
-	// Unfilled returns the names of those of the definition's tables that the store
-	// has data beside but has not filled, or not all columns of: the definition
-	// has gained them. They are published and refilled. nil is none.
-	Unfilled func() []string
-	// Hook is told of every durable step; nil for none.
-	Hook durable.Hook
-	// CheckEvery is how often the source is checked again while streaming,
-	// DefaultCheckEvery when 0.
-	CheckEvery time.Duration
-	// Clock is the publisher's wall clock, time.Now when nil.
-	Clock func() time.Time
-	// Logger is slog.Default() when nil.
-	Logger *slog.Logger
-	// Registerer takes the metrics; nil for none.
-	Registerer prometheus.Registerer
-}
-
-func (c Config) withDefaults() Config {
-	if c.Publication == "" {
-		c.Publication = DefaultName
-	}
-	if c.Slot == "" {
-		c.Slot = DefaultName
-	}
-	if c.BackfillWorkers == 0 {
-		c.BackfillWorkers = DefaultBackfillWorkers
-	}
-	if c.MaxRowBytes == 0 {
-		c.MaxRowBytes = DefaultMaxRowBytes
-	}
-	if c.CheckEvery == 0 {
-		c.CheckEvery = DefaultCheckEvery
-	}
-	if c.Clock == nil {
-		c.Clock = time.Now
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
-	return c
-}
-
-// Validate checks, without any I/O, what both Check and NewSource need. The
-// other settings are NewSource's.
-func (c Config) Validate() error {
-	c = c.withDefaults()
-	return c.validSource()
-}
-
-func (c *Config) validSource() error {
-	switch {
-	case !SourceGiven(c.DatabaseURL):
-		return errors.New("source: no database is named: set DATABASE_URL, or PGHOST and PGDATABASE, or PGSERVICE")
-	case c.Definition == nil || len(c.Definition.Tables) == 0:
-		return errors.New("source: the definition names no tables")
-	case !validSlotName(c.Slot):
-		return fmt.Errorf("source: %q cannot name a replication slot: use up to 63 of a-z, 0-9 and _", c.Slot)
-	}
-	_, err := parseURL(c.DatabaseURL, false)
-	return err
-}
 
 // Source feeds the stream from PostgreSQL: it checks the source, makes
 // publication and slot, reads the tables once, and then follows the changes.
@@ -164,6 +43,8 @@ type Source struct {
 	// altered by us, nil before. Run's goroutine writes it, between connections.
 	publication *publicationMark
 	slot        slotMark
+	// acknowledged is the newest message that the stream has taken from us.
+	acknowledged atomic.Uint64
 }
 
 // NewSource makes a Source. It does no I/O; Run does.
@@ -218,8 +99,7 @@ func (s *Source) Run(ctx context.Context) error {
 			return nil
 		}
 		if err == nil {
-			err = errors.New("source: the server ended the replication")
-			err = &retryError{err}
+			err = &retryError{errors.New("source: the server ended the replication")}
 		}
 		if !passing(err) || s.hopeless(err, connected) {
 			return err
@@ -230,11 +110,7 @@ func (s *Source) Run(ctx context.Context) error {
 		wait := again.next()
 		s.status.reconnecting(err)
 		s.cfg.Logger.Warn("source connection lost", "error", err, "again_in", wait)
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause(ctx, wait) != nil {
 			return nil
 		}
 	}
@@ -285,6 +161,11 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 	if err != nil {
 		return true, false, &streamError{err}
 	}
+	// What readers have of the end that is lost would be followed by other messages
+	// with the same numbers.
+	if held := s.acknowledged.Load(); sequence < held {
+		return true, false, &streamError{&LostTailError{Stream: s.cfg.Log.cfg.Name, Want: held, Last: sequence}}
+	}
 	slot, err := s.freeSlot(ctx, admin, found.Slot)
 	if err != nil {
 		return true, false, err
@@ -322,9 +203,9 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 			return true, false, err
 		}
 	}
-	var now time.Time
-	if err := admin.QueryRow(ctx, "SELECT clock_timestamp()").Scan(&now); err != nil {
-		return true, false, fmt.Errorf("read the source's clock: %w", err)
+	now, err := readClock(ctx, admin)
+	if err != nil {
+		return true, false, err
 	}
 	f, err := s.openOutlet(sys.Origin, last, sequence, newVersioner(s.cfg.Clock, now, s.cfg.AcceptClock))
 	if err != nil {
@@ -386,58 +267,6 @@ func (s *Source) report(faults []Fault) {
 	for _, f := range s.status.newFaults(faults) {
 		s.cfg.Logger.Error("source fault", "object", f.Object, "problem", f.Problem, "mend", f.Mend, "fatal", f.Fatal)
 	}
-}
-
-// barrierPrefix is the prefix of our logical messages.
-const barrierPrefix = "dreamfeed"
-
-// Barrier writes a transactional logical message into the source's log and
-// returns its position: once the position that the store has applied is at or
-// above it, everything that had been committed before the call is applied.
-//
-// The position returned is the end of the message's record. Any transaction
-// committed before the call has its commit record before that, so it comes
-// earlier in the stream than whatever first reaches the position: our own
-// transaction, whose commit record lies after it, another one that committed
-// in between, or a tick.
-//
-// It waits until Run has compared the server with the stream: a position of
-// another server, or of one restored from a backup, would say nothing about
-// what is applied.
-func (s *Source) Barrier(ctx context.Context) (change.LSN, error) {
-	select {
-	case <-s.status.verified:
-	case <-ctx.Done():
-		return 0, fmt.Errorf("barrier: %w", ctx.Err())
-	}
-	conn, err := connect(ctx, s.cfg.DatabaseURL)
-	if err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	defer closeConn(conn.PgConn())
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	// After a commit this does nothing.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	// The sender reads only what is flushed; a role may have switched waiting for
-	// that off.
-	if _, err := tx.Exec(ctx, "SET LOCAL synchronous_commit = local"); err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	var text string
-	if err := tx.QueryRow(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, $1, 'barrier'::text)::text", barrierPrefix).Scan(&text); err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	lsn, err := change.ParseLSN(text)
-	if err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return 0, fmt.Errorf("barrier: %w", err)
-	}
-	return lsn, nil
 }
 
 // streamError marks an error of the stream: it is for the operator, whatever

@@ -56,8 +56,9 @@ func (f *outlet) emit(ctx context.Context, header change.Header, data []byte) er
 	return nil
 }
 
-func (f *outlet) acked(_ uint64, header change.Header) {
+func (f *outlet) acked(sequence uint64, header change.Header) {
 	f.inFlight.Add(-1)
+	f.source.acknowledged.Store(sequence)
 	f.acknowledged.Store(uint64(header.Resume))
 	select {
 	case f.acks <- struct{}{}:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
 
 	"dreamfeed/cdc"
 	"dreamfeed/internal/change"
@@ -21,7 +22,15 @@ import (
 
 var shared pgtest.Shared
 
-func TestMain(m *testing.M) { os.Exit(shared.Main(m)) }
+// TestMain fails the run if a test has left a goroutine behind.
+func TestMain(m *testing.M) {
+	code := shared.Main(m)
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // patience bounds every wait of these tests.
 const (
@@ -86,7 +95,7 @@ func newRig(t testing.TB, url, schema string, def *definition.Definition) *rig {
 		level = slog.LevelInfo
 	}
 	r.cfg = cdc.Config{
-		DatabaseURL: url, Definition: def, Slot: slotName(t),
+		DatabaseURL: url, Definition: def, Slot: pgtest.SlotName(t),
 		Logger: slog.New(slog.NewTextHandler(testLog{t}, &slog.HandlerOptions{Level: level})),
 	}
 	r.dir = t.TempDir()
@@ -127,32 +136,9 @@ func (r *rig) newStream(limit int64) {
 	r.openLog(limit)
 }
 
-// slotName makes a slot's name of the test's, since slots are the server's.
-func slotName(t testing.TB) string {
-	name := strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return '_'
-	}, strings.ToLower(t.Name()))
-	return fmt.Sprintf("%.40s_%x", name, time.Now().UnixNano()&0xffffff)
-}
-
 func session(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for k, v := range map[string]string{"datestyle": "ISO", "intervalstyle": "postgres", "timezone": "UTC", "extra_float_digits": "3", "bytea_output": "hex"} {
-		cfg.RuntimeParams[k] = v
-	}
-	conn, err := pgx.ConnectConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return conn
+	return pgtest.Session(t, url, pgx.QueryExecModeCacheStatement)
 }
 
 // exec runs statements in one implicit transaction, unless they say BEGIN.

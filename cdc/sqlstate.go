@@ -61,11 +61,11 @@ func passing(err error) bool {
 		case stateConfigurationLimit: // all replication slots are in use, say
 			return false
 		case "57P01", // admin shutdown
-			"57P02", // crash shutdown
-			"57P03", // cannot connect now: starting up, shutting down
-			"57P05", // idle session timeout
-			"57014", // query cancelled by an administrator
-			"25P03": // idle in transaction timeout
+			"57P02",               // crash shutdown
+			stateCannotConnectNow, // starting up, shutting down
+			"57P05",               // idle session timeout
+			"57014",               // query cancelled by an administrator
+			"25P03":               // idle in transaction timeout
 			return true
 		}
 		switch class(state) {

@@ -56,10 +56,10 @@ func (e Endpoint) Client() *Client {
 // Close frees the connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Post asks a question in JSON and returns the answer, whose body the caller
+// post asks a question in JSON and returns the answer, whose body the caller
 // closes. An answer other than 200 becomes the error that the daemon wrote:
 // those of Store.View, ErrToken, *RemoteError.
-func (c *Client) Post(ctx context.Context, path string, question any) (*http.Response, error) {
+func (c *Client) post(ctx context.Context, path string, question any) (*http.Response, error) {
 	body, err := json.Marshal(question)
 	if err != nil {
 		return nil, fmt.Errorf("ask the daemon: %w", err)
@@ -88,10 +88,11 @@ func (c *Client) Post(ctx context.Context, path string, question any) (*http.Res
 	return nil, decodeWireError(text)
 }
 
-// Ask is Post for an answer in JSON of at most 16 MiB, which it decodes into
-// answer.
+// Ask asks a question in JSON and decodes the answer, JSON of at most 16 MiB,
+// into answer. Errors of the daemon: those of Store.View, ErrToken, *RemoteError.
+// An answer that is cut off wraps ErrCut.
 func (c *Client) Ask(ctx context.Context, path string, question, answer any) error {
-	resp, err := c.Post(ctx, path, question)
+	resp, err := c.post(ctx, path, question)
 	if err != nil {
 		return err
 	}
@@ -106,5 +107,5 @@ func (c *Client) Ask(ctx context.Context, path string, question, answer any) err
 	return nil
 }
 
-// Refuse answers a Client's question with an error, which its Post then returns.
+// Refuse answers a Client's question with an error, which its Ask then returns.
 func Refuse(w http.ResponseWriter, err error) { refuse(w, encodeWireError(err)) }

@@ -5,26 +5,12 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math"
-	"runtime"
 	"testing"
 
+	"dreamfeed/internal/alloctest"
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/history"
 )
-
-// allocated returns how many bytes a call allocates: the least of some runs,
-// since other goroutines of the test binary may allocate too.
-func allocated(fn func()) uint64 {
-	least := uint64(math.MaxUint64)
-	for range 5 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		fn()
-		runtime.ReadMemStats(&after)
-		least = min(least, after.TotalAlloc-before.TotalAlloc)
-	}
-	return least
-}
 
 // wireFrame is a frame of a streamed view.
 func wireFrame(body []byte) []byte {
@@ -67,7 +53,7 @@ func TestStreamedViewAllocatesForWhatIsThereNotForWhatIsClaimed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			limit := uint64(perByte*len(c.data) + fixed + c.fixed)
-			if got := allocated(func() { c.decode(c.data) }); got > limit {
+			if got := alloctest.Bytes(func() { c.decode(c.data) }); got > limit {
 				t.Errorf("%d bytes are allocated for %d", got, len(c.data))
 			}
 		})

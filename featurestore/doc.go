@@ -18,13 +18,19 @@
 //     every read renews, and the retention floor never passes a lease. A remote
 //     scan that is cut off goes on with the next entity, also at a daemon that was
 //     started anew on the same store.
+//   - A refill leaves the store as if its tables had been followed all along: rows
+//     that differ get a version, rows that it does not bring a tombstone, and
+//     changes that came after it was read are kept. What a new definition lacks
+//     until then is told (Store.Unfilled).
+//   - A feed that was begun anew (an epoch) leaves a gap: no view is given of a
+//     moment within it, and views behind it name it.
 //   - What cannot be resolved, decoded or held stops Run with a typed error that
 //     names table and position; no row is skipped, defaulted or nulled (I9).
 //   - Memory is bounded by Options.Memory, two groups and one row, not by the
 //     size of a transaction or table (I10). A scan holds one entity at a time.
 //
-// What it does not: retention, erasure and backup are not here yet; the formats
-// have room for them.
+// What it does not: retention, erasure and backup. It grows with every change; the
+// formats and the leases have room for a retention floor, which nothing raises.
 //
 // # Keys
 //

@@ -3,7 +3,6 @@ package featurestore
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"math"
 	"slices"
 
@@ -32,9 +31,12 @@ type scope struct {
 	Low change.Version `json:"low"`
 	// Tables are the numbers of the tables, ascending.
 	Tables []uint16 `json:"tables"`
-	// Narrow are the tables of which rows came without a column that the
-	// definition names: they were published for an older one, and fill nothing.
+	// Narrow are the tables of which rows came, or may have come, without a column
+	// that the definition names: they were read for an older one, and fill nothing.
 	Narrow []uint16 `json:"narrow,omitempty"`
+	// Passed says that tables are not among them which the definition did not name:
+	// should they come back before the end, what is left of their rows is passed over.
+	Passed bool `json:"passed,omitempty"`
 }
 
 // refilling says whether the open transaction brings rows to compare with
@@ -46,15 +48,17 @@ func (s *state) refilling() bool {
 // leave takes a table that the definition names no more out of the open scope:
 // its rows are not read any longer, so that nothing follows from their absence.
 func (s *state) leave(table uint16) {
-	if s.Scope == nil {
+	if s.Scope == nil || !slices.Contains(s.Scope.Tables, table) {
 		return
 	}
 	sc := *s.Scope
 	sc.Tables = slices.DeleteFunc(slices.Clone(sc.Tables), func(id uint16) bool { return id == table })
+	sc.Passed = true
 	s.Scope = &sc
 }
 
-// narrow notes that a table's rows came without a column that is wanted.
+// narrow notes that a table's rows came, or may have come, without a column that
+// is wanted.
 func (s *state) narrow(table uint16) {
 	if s.Scope == nil || slices.Contains(s.Scope.Narrow, table) {
 		return
@@ -76,6 +80,7 @@ func (w *writer) openScope(t *change.Transaction) {
 		def := tableFor(w.s.def, &change.Relation{Schema: name.Schema, Name: name.Name})
 		if def == nil {
 			w.s.log.Warn("a table that the definition does not name is not refilled", "schema", name.Schema, "table", name.Name)
+			sc.Passed = true
 			continue
 		}
 		sc.Tables = append(sc.Tables, w.s.catalog.table(def.Name).ID)
@@ -99,11 +104,14 @@ func (w *writer) markBefore(table uint16, now change.Version, at uint32) change.
 // refill compares a row that a refill brings with the one that is held.
 func (w *writer) refill(c *work) error {
 	sc := w.next.Scope
-	if sc == nil || !slices.Contains(sc.Tables, c.table.ID) {
+	switch {
+	case sc != nil && slices.Contains(sc.Tables, c.table.ID):
+	case sc != nil && sc.Passed: // it stays unfilled
+		w.next.Counters.Changes--
+		w.next.Counters.ForeignChanges++
+		return nil
+	default:
 		return c.fault("a refill brings a row of a table that it does not say it reads")
-	}
-	if c.lacking {
-		w.next.narrow(c.table.ID)
 	}
 	if err := w.target(c); err != nil {
 		return err
@@ -168,23 +176,6 @@ func (w *writer) newestVersion(c *work) (old stored, alive bool, err error) {
 	}
 	alive = ok && old.flags&flagDeleted == 0 && !w.truncated(c.table.ID, old.version, old.ordinal, now, at)
 	return old, alive, nil
-}
-
-// decodeBefore decodes a stored row into w.before, one cell a slot. They borrow
-// the row's memory.
-func (w *writer) decodeBefore(c *work, old stored) error {
-	_, data, ok := splitKnown(old.value, old.flags, old.version)
-	if !ok {
-		return &CorruptError{What: "a row's known time", Key: w.rowPrefix}
-	}
-	var err error
-	if w.before, err = row.Decode(data, w.before[:0]); err != nil {
-		return errors.Join(&CorruptError{What: "a row", Key: w.rowPrefix}, err)
-	}
-	for len(w.before) < len(c.source) { // columns that came later: not captured
-		w.before = append(w.before, row.Cell{})
-	}
-	return nil
 }
 
 // same says whether a held row has every cell that is read, as it is read.

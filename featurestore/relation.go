@@ -18,6 +18,8 @@ type mapping struct {
 	columns []change.Column
 	// source gives for each slot the relation's column, −1 if it lacks it.
 	source []int
+	// wanted says for each slot that the definition names its column.
+	wanted []bool
 	key    []int
 	by     int // −1 when rows belong to no entity
 	// direct says that a row's place follows from its key: there are no locators.
@@ -81,12 +83,12 @@ func (s *Store) mapRelation(rel *change.Relation, at Position) (*mapping, error)
 		m.zone = time.UTC
 	}
 	for _, name := range t.Columns {
-		i := -1
-		if def.Column(name) != nil { // columns of older definitions keep their slot
+		i, wanted := -1, def.Column(name) != nil
+		if wanted { // columns of older definitions keep their slot
 			i = column(name)
 			m.lacking = m.lacking || i < 0
 		}
-		m.source = append(m.source, i)
+		m.source, m.wanted = append(m.source, i), append(m.wanted, wanted)
 	}
 	for _, name := range t.Key {
 		i := column(name)

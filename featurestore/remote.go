@@ -167,7 +167,7 @@ func cloneEntity(e *history.Entity) *history.Entity {
 func readEntities(ctx context.Context, client *Client, path string, q viewRequest, fn func(*history.Entity) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the request when fn fails
-	resp, err := client.Post(ctx, path, q)
+	resp, err := client.post(ctx, path, q)
 	if err != nil {
 		return err
 	}

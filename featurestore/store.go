@@ -1,20 +1,16 @@
 package featurestore
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
@@ -125,119 +121,12 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// acquire takes the lock file. Badger has a lock of its own, whose error
-// cannot be told from others.
-func (s *Store) acquire() error {
-	path := filepath.Join(s.dir, lockName)
-	flags := os.O_RDWR | os.O_CREATE
-	if s.readOnly {
-		flags = os.O_RDONLY
-		if _, err := os.Stat(filepath.Join(s.dir, manifestName)); errors.Is(err, os.ErrNotExist) {
-			return &MissingError{Dir: s.dir}
-		}
-	} else if err := os.MkdirAll(s.dir, storeDirectory); err != nil {
-		return fmt.Errorf("create the store's directory: %w", err)
-	}
-	f, err := os.OpenFile(path, flags, 0o600)
-	if errors.Is(err, os.ErrNotExist) {
-		return &MissingError{Dir: s.dir}
-	}
-	if err != nil {
-		return fmt.Errorf("open the store's lock file: %w", err)
-	}
-	held, err := lockFile(f, s.readOnly)
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("lock store %s: %w", s.dir, err)
-	}
-	owner, _ := io.ReadAll(io.LimitReader(f, 20))
-	if held {
-		f.Close()
-		pid, _ := strconv.Atoi(string(owner))
-		return &LockedError{Dir: s.dir, PID: pid}
-	}
-	if s.readOnly {
-		if len(owner) > 0 { // its writer did not get to empty it
-			f.Close()
-			return &UncleanError{Dir: s.dir}
-		}
-	} else if err := writeOwner(f, strconv.Itoa(os.Getpid()), s.hook); err != nil {
-		f.Close()
-		return fmt.Errorf("write the store's lock file: %w", err)
-	}
-	s.lock = f
-	return nil
-}
-
-func writeOwner(f *os.File, owner string, hook durable.Hook) error {
-	if err := hook.Before(durable.WriteFile); err != nil {
-		return err
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	if _, err := f.WriteAt([]byte(owner), 0); err != nil {
-		return err
-	}
-	if err := hook.Before(durable.SyncFile); err != nil {
-		return err
-	}
-	return f.Sync()
-}
-
-// release closes Badger and gives the lock up. Only a store that was closed
-// cleanly has an empty lock file.
-func (s *Store) release() error {
-	var err error
-	if s.db != nil {
-		if err = s.db.Close(); err != nil {
-			err = fmt.Errorf("close store %s: %w", s.dir, err)
-		}
-	}
-	if s.db != nil && err == nil && !s.readOnly {
-		err = writeOwner(s.lock, "", s.hook)
-	}
-	return errors.Join(err, s.lock.Close())
-}
-
-func (s *Store) badgerOptions(o Options) badger.Options {
-	memory := o.Memory
-	if memory == 0 {
-		memory = defaultMemory
-	}
-	memory = max(memory, minMemory)
-	// Three memtables take half of the budget, the caches a quarter each.
-	memtable := min(memory/6, maxMemtable)
-	b := badger.DefaultOptions(s.dir).
-		WithReadOnly(o.ReadOnly).
-		WithSyncWrites(true).
-		WithDetectConflicts(false).
-		WithNumVersionsToKeep(1).
-		WithMetricsEnabled(false).
-		WithMemTableSize(memtable).
-		WithNumMemtables(3).
-		WithNumCompactors(2).
-		WithBlockCacheSize(memory / 4).
-		WithIndexCacheSize(memory / 4).
-		WithCompression(options.Snappy).
-		WithValueThreshold(1 << 20). // above pieceBytes: nothing reaches the value log
-		WithValueLogFileSize(16 << 20).
-		WithLogger(badgerLog{s.log})
-	// What a group adds when it is closed (position sample, removals of old
-	// entries of the index, state) has room in the rest.
-	s.groupBytes = memtable*15/100 - 128<<10
-	// Badger counts at most one entry per 96 bytes of it (its largest node).
-	s.groupEntries = int(s.groupBytes / 128)
-	if o.GroupBytes > 0 {
-		s.groupBytes = min(s.groupBytes, o.GroupBytes)
-	}
-	if o.GroupEntries > 0 {
-		s.groupEntries = min(s.groupEntries, o.GroupEntries)
-	}
-	return b
-}
-
 func (s *Store) open(o Options) error {
+	if !s.readOnly {
+		if err := removeUnborn(s.dir, s.hook); err != nil {
+			return err
+		}
+	}
 	db, err := badger.Open(s.badgerOptions(o))
 	if err != nil {
 		return fmt.Errorf("open store %s: %w: if its files are damaged, restore a backup, or begin a new store in an empty data directory", s.dir, err)
@@ -397,18 +286,3 @@ func (s *Store) read() (done func(), err error) {
 	s.readers.Add(1)
 	return s.readers.Done, nil
 }
-
-// badgerLog hands Badger's log lines to slog. Its Info lines are debugging
-// to us.
-type badgerLog struct{ log *slog.Logger }
-
-func (l badgerLog) write(level slog.Level, format string, args []any) {
-	if l.log.Enabled(context.Background(), level) {
-		l.log.Log(context.Background(), level, "badger", "text", fmt.Sprintf(format, args...))
-	}
-}
-
-func (l badgerLog) Errorf(f string, a ...any)   { l.write(slog.LevelError, f, a) }
-func (l badgerLog) Warningf(f string, a ...any) { l.write(slog.LevelWarn, f, a) }
-func (l badgerLog) Infof(f string, a ...any)    { l.write(slog.LevelDebug, f, a) }
-func (l badgerLog) Debugf(f string, a ...any)   { l.write(slog.LevelDebug, f, a) }

@@ -26,8 +26,11 @@ type unfilled struct {
 }
 
 // needs says whether the definition wants something that is unfilled.
-func (u *unfilled) needs(def *definition.Table) bool {
-	return u.Rows || slices.ContainsFunc(u.Columns, func(c string) bool { return def.Column(c) != nil })
+func (u *unfilled) needs(def *definition.Table) bool { return u.Rows || u.lacks(def) }
+
+// lacks says whether the definition wants a column that is unfilled.
+func (u *unfilled) lacks(def *definition.Table) bool {
+	return slices.ContainsFunc(u.Columns, func(c string) bool { return def.Column(c) != nil })
 }
 
 // mark replaces a table's mark; nil removes it. Maps that were handed out
@@ -70,16 +73,49 @@ func (s *state) adopt(old, next *catalog, def *definition.Definition) {
 			if !u.Rows && len(u.Columns) == 0 {
 				continue
 			}
+			// What an open backfill or refill has brought so far may lack them too.
+			if u.lacks(d) {
+				s.narrow(t.ID)
+			}
 		}
 		s.mark(t.ID, &u)
 	}
 }
 
+// without notes that rows of a backfill or refill came without columns that the
+// definition names: it was read for an older one, before the store knew of any.
+func (s *state) without(m *mapping) {
+	id := m.table.ID
+	u := s.Unfilled[id]
+	known := len(u.Columns)
+	for slot, i := range m.source {
+		if name := m.table.Columns[slot]; i < 0 && m.wanted[slot] && !slices.Contains(u.Columns, name) {
+			u.Columns = append(slices.Clip(u.Columns), name)
+		}
+	}
+	if len(u.Columns) > known {
+		s.mark(id, &u)
+	}
+	s.narrow(id)
+}
+
 // fill takes the marks off the tables that the open backfill or refill covers.
-// What it could not bring stays marked.
+// What it could not bring stays marked, and tables are that the first backfill
+// left out, because the definition that it was read for did not name them.
 func (s *state) fill(c *catalog, def *definition.Definition) {
 	sc := s.Scope
-	if sc == nil || len(s.Unfilled) == 0 {
+	if sc == nil {
+		return
+	}
+	if s.Birth == 0 {
+		for i := range def.Tables {
+			t := c.table(def.Tables[i].Name)
+			if _, marked := s.Unfilled[t.ID]; !marked && !slices.Contains(sc.Tables, t.ID) {
+				s.mark(t.ID, &unfilled{Rows: true})
+			}
+		}
+	}
+	if len(s.Unfilled) == 0 {
 		return
 	}
 	for _, id := range sc.Tables {

@@ -1,12 +1,8 @@
 package featurestore
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
-	"errors"
-	"fmt"
-	"hash/maphash"
 	"maps"
 	"slices"
 
@@ -277,146 +273,6 @@ func (w *writer) settle() error {
 	return nil
 }
 
-// stored is an older version of a row or locator. value borrows the writer's
-// memory until the next lookup or put.
-type stored struct {
-	version change.Version
-	ordinal uint32
-	flags   byte
-	value   []byte
-}
-
-var errSettle = errors.New("the value is spread over groups")
-
-// lookup returns the newest version under a prefix strictly before (v, o),
-// abandoned ones left out; ok is false if there is none.
-func (w *writer) lookup(prefix []byte, v change.Version, o uint32, withValue bool) (stored, bool, error) {
-	got, ok, err := w.lookupOnce(prefix, v, o, withValue)
-	if errors.Is(err, errSettle) {
-		if err := w.settle(); err != nil {
-			return stored{}, false, err
-		}
-		got, ok, err = w.lookupOnce(prefix, v, o, withValue)
-	}
-	return got, ok, err
-}
-
-func (w *writer) lookupOnce(prefix []byte, v change.Version, o uint32, withValue bool) (stored, bool, error) {
-	w.s.meters.lookups.Add(1)
-	skip := func(ev change.Version, eo uint32) bool {
-		if ev > v || ev == v && eo >= o {
-			return true
-		}
-		_, void := w.voids[ev]
-		return void
-	}
-	for _, g := range [...]*group{w.current, w.flying} {
-		if g == nil {
-			continue
-		}
-		if e := g.find(prefix, skip); e != nil {
-			if e.flags&flagPieces != 0 && withValue {
-				return stored{}, false, errSettle
-			}
-			ev, eo := suffix(g.bytes(e.key))
-			return stored{ev, eo, e.flags, g.bytes(e.value)}, true, nil
-		}
-	}
-	if w.it == nil {
-		w.it = w.txn.NewIterator(badger.IteratorOptions{})
-	}
-	w.seek = appendSuffix(append(w.seek[:0], prefix...), v, o)
-	for w.it.Seek(w.seek); w.it.ValidForPrefix(prefix); w.it.Next() {
-		item := w.it.Item()
-		key := item.Key()
-		if len(key) != len(prefix)+suffixSize {
-			continue // a piece of a value
-		}
-		ev, eo := suffix(key)
-		if skip(ev, eo) {
-			continue
-		}
-		got := stored{version: ev, ordinal: eo, flags: item.UserMeta()}
-		if withValue && got.flags&flagDeleted == 0 {
-			var err error
-			if w.taken, err = readValue(w.it, w.taken[:0]); err != nil {
-				var corrupt *CorruptError
-				if w.flying != nil && errors.As(err, &corrupt) {
-					err = errSettle // its last pieces are being written
-				}
-				return stored{}, false, err
-			}
-			got.value = w.taken
-		}
-		return got, true, nil
-	}
-	return stored{}, false, nil
-}
-
-// readValue appends the value of the iterator's item, put together from its
-// pieces if it is split; the iterator is left at its last piece.
-func readValue(it *badger.Iterator, dst []byte) ([]byte, error) {
-	item := it.Item()
-	split := item.UserMeta()&flagPieces != 0
-	if !split {
-		err := item.Value(func(v []byte) error { dst = append(dst, v...); return nil })
-		if err != nil {
-			return dst, fmt.Errorf("read a row: %w", err)
-		}
-		return dst, nil
-	}
-	head := item.KeyCopy(nil)
-	corrupt := &CorruptError{What: "a split row", Key: head}
-	start := len(dst)
-	var size uint64
-	err := item.Value(func(v []byte) error {
-		var n int
-		if size, n = binary.Uvarint(v); n <= 0 {
-			return corrupt
-		}
-		var ok bool
-		if dst, ok = expandPiece(dst, v[n:]); !ok {
-			return corrupt
-		}
-		return nil
-	})
-	for piece := uint32(1); err == nil && uint64(len(dst)-start) < size; piece++ {
-		it.Next()
-		if !it.ValidForPrefix(head) {
-			return dst, corrupt
-		}
-		key := it.Item().Key()
-		if len(key) != len(head)+pieceSize || binary.BigEndian.Uint32(key[len(head):]) != piece {
-			return dst, corrupt
-		}
-		err = it.Item().Value(func(v []byte) error {
-			var ok bool
-			if dst, ok = expandPiece(dst, v); !ok {
-				return corrupt
-			}
-			return nil
-		})
-	}
-	if err != nil {
-		return dst, fmt.Errorf("read a row: %w", err)
-	}
-	if uint64(len(dst)-start) != size {
-		return dst, corrupt
-	}
-	return dst, nil
-}
-
-// truncated says whether a table was truncated after (v, o) and before (now, at).
-func (w *writer) truncated(table uint16, v change.Version, o uint32, now change.Version, at uint32) bool {
-	for _, m := range w.marks[table] {
-		if m.newerThan(now, at) || m == (mark{now, at}) {
-			continue
-		}
-		return m.newerThan(v, o)
-	}
-	return false
-}
-
 // addMark notes a truncation; applying it again changes nothing.
 func (w *writer) addMark(table uint16, m mark) {
 	marks := w.marks[table]
@@ -425,50 +281,5 @@ func (w *writer) addMark(table uint16, m mark) {
 	})
 	if !found {
 		w.marks[table] = slices.Insert(marks, at, m)
-	}
-}
-
-// placeCache remembers the newest place of rows that were looked up or written
-// of late: hot rows are updated again and again. It is direct-mapped, 64 Ki
-// slots whose buffers are reused.
-type placeCache struct {
-	seed  maphash.Seed
-	slots []cachedPlace
-}
-
-type cachedPlace struct{ prefix, place []byte }
-
-const placeSlots = 1 << 16
-
-func newPlaceCache() placeCache {
-	return placeCache{maphash.MakeSeed(), make([]cachedPlace, placeSlots)}
-}
-
-func (c placeCache) slot(prefix []byte) *cachedPlace {
-	return &c.slots[maphash.Bytes(c.seed, prefix)%placeSlots]
-}
-
-func (c placeCache) get(prefix []byte) ([]byte, bool) {
-	s := c.slot(prefix)
-	if len(s.place) == 0 || !bytes.Equal(s.prefix, prefix) {
-		return nil, false
-	}
-	return s.place, true
-}
-
-// set remembers a place; an empty one forgets it.
-func (c placeCache) set(prefix, place []byte) {
-	s := c.slot(prefix)
-	if len(prefix)+len(place) > 512 {
-		s.place = s.place[:0] // bounds the cache to 32 MiB
-		return
-	}
-	s.prefix = append(s.prefix[:0], prefix...)
-	s.place = append(s.place[:0], place...)
-}
-
-func (c placeCache) clear() {
-	for i := range c.slots {
-		c.slots[i].place = c.slots[i].place[:0]
 	}
 }

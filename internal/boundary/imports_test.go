@@ -59,7 +59,9 @@ func within(path string, parents ...string) bool {
 }
 
 // testKit are packages that no program may contain.
-var testKit = []string{"internal/pgtest", "internal/workload", "internal/certtest"}
+var testKit = []string{
+	"internal/alloctest", "internal/certtest", "internal/natstest", "internal/pgtest", "internal/proctest", "internal/workload",
+}
 
 // allowed says whether one package of the module may import another.
 func allowed(from, to string) bool {

@@ -56,13 +56,13 @@ type Type string
 
 // The logical types. Each accepts the PostgreSQL types named.
 const (
-	Text      Type = "text"      // text, varchar, char, uuid, enums, citext
+	Text      Type = "text"      // text, varchar, char, uuid, enums, citext; any type not named here, as the source writes it
 	Int       Type = "int"       // int2, int4, int8
-	Float     Type = "float"     // float4, float8, numeric
+	Float     Type = "float"     // float4, float8, numeric, int2, int4, int8
 	Bool      Type = "bool"      // bool
 	Timestamp Type = "timestamp" // timestamp, timestamptz, date
 	JSON      Type = "json"      // json, jsonb
-	List      Type = "list"      // arrays of text, varchar or an enum
+	List      Type = "list"      // arrays of text, varchar, char, citext or an enum
 )
 
 // Table is a source table and what is read of it.

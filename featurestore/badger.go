@@ -1,0 +1,66 @@
+package featurestore
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// badgerOptions divides the budget of memory, and makes every write synced.
+func (s *Store) badgerOptions(o Options) badger.Options {
+	memory := o.Memory
+	if memory == 0 {
+		memory = defaultMemory
+	}
+	memory = max(memory, minMemory)
+	// Three memtables take half of the budget, the caches a quarter each.
+	memtable := min(memory/6, maxMemtable)
+	b := badger.DefaultOptions(s.dir).
+		WithReadOnly(o.ReadOnly).
+		WithSyncWrites(true).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithMetricsEnabled(false).
+		WithMemTableSize(memtable).
+		WithNumMemtables(3).
+		WithNumCompactors(2).
+		WithBlockCacheSize(memory / 4).
+		WithIndexCacheSize(memory / 4).
+		WithCompression(options.Snappy).
+		WithValueThreshold(1 << 20). // above pieceBytes: nothing reaches the value log
+		WithValueLogFileSize(16 << 20).
+		WithLogger(badgerLog{s.log})
+	// What a group adds when it is closed (position sample, removals of old
+	// entries of the index, state) has room in the rest.
+	s.groupBytes = memtable*15/100 - 128<<10
+	// Badger counts at most one entry per 96 bytes of it (its largest node).
+	s.groupEntries = int(s.groupBytes / 128)
+	if o.GroupBytes > 0 {
+		s.groupBytes = min(s.groupBytes, o.GroupBytes)
+	}
+	if o.GroupEntries > 0 {
+		s.groupEntries = min(s.groupEntries, o.GroupEntries)
+	}
+	return b
+}
+
+// badgerLog hands Badger's log lines to slog. Its Info lines are debugging
+// to us.
+type badgerLog struct{ log *slog.Logger }
+
+func (l badgerLog) write(level slog.Level, format string, args []any) {
+	if l.log.Enabled(context.Background(), level) {
+		l.log.Log(context.Background(), level, "badger", "text", fmt.Sprintf(format, args...))
+	}
+}
+
+func (l badgerLog) Errorf(f string, a ...any) { l.write(slog.LevelError, f, a) }
+
+func (l badgerLog) Warningf(f string, a ...any) { l.write(slog.LevelWarn, f, a) }
+
+func (l badgerLog) Infof(f string, a ...any) { l.write(slog.LevelDebug, f, a) }
+
+func (l badgerLog) Debugf(f string, a ...any) { l.write(slog.LevelDebug, f, a) }
