@@ -2,7 +2,7 @@ package cases_test
 
 import (
 	"bufio"
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -21,6 +21,7 @@ import (
 
 	"dreamfeed/cdc"
 	"dreamfeed/internal/change"
+	"dreamfeed/internal/proctest"
 )
 
 // asChild makes the test binary a daemon; its value is the setup as JSON.
@@ -42,7 +43,7 @@ func childMain() int {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
-	debug.SetMemoryLimit(childMemoryLimit)
+	debug.SetMemoryLimit(cmp.Or(s.MemoryLimit, childMemoryLimit))
 	p, err := s.open(context.Background(), childLogger(), s.deadly()) // its parts outlive the signal
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -94,30 +95,12 @@ type child struct {
 	command *exec.Cmd
 	input   io.WriteCloser
 	answers chan string // closed when the output ends
-	errors  *lockedBuffer
+	errors  *proctest.Output
 	ended   chan error
 
 	mu      sync.Mutex
 	peak    int64 // RssAnon, bytes
 	sampled chan struct{}
-}
-
-// lockedBuffer collects a process's output while a test may read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startChild runs the daemon in a child and returns when it streams.
@@ -137,7 +120,7 @@ func (d *daemon) launchChild() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	c := &child{t: d.t, errors: &lockedBuffer{}, answers: make(chan string, 4), ended: make(chan error, 1), sampled: make(chan struct{})}
+	c := &child{t: d.t, errors: &proctest.Output{}, answers: make(chan string, 4), ended: make(chan error, 1), sampled: make(chan struct{})}
 	c.command = exec.Command(os.Args[0])
 	c.command.Env = append(os.Environ(), asChild+"="+string(config))
 	c.command.Stderr = c.errors

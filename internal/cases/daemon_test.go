@@ -19,6 +19,7 @@ import (
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
 	"dreamfeed/internal/durable"
+	"dreamfeed/internal/pgtest"
 )
 
 // options say what a case's daemon follows and how.
@@ -29,6 +30,7 @@ type options struct {
 	// natsURL is an external stream's address; empty embeds one.
 	natsURL     string
 	maxRowBytes int
+	memoryLimit int64 // of a child's garbage collector, childMemoryLimit when 0
 	// source, log and store change the configuration of a part. They do not reach
 	// a child.
 	source func(*cdc.Config)
@@ -42,6 +44,7 @@ type setup struct {
 	Slot, Publication string
 	Tables            []definition.Table
 	MaxRowBytes       int
+	MemoryLimit       int64
 	// KillAt is the number, from 1, of the step KillStep at which a child kills
 	// itself; 0 lets it live.
 	KillStep durable.Step
@@ -160,8 +163,8 @@ type daemon struct {
 func newDaemon(t testing.TB, db *database, o options) *daemon {
 	t.Helper()
 	d := &daemon{t: t, options: o, setup: setup{
-		Dir: t.TempDir(), URL: db.url, NATSURL: o.natsURL, Tables: o.tables, MaxRowBytes: o.maxRowBytes,
-		Slot: slotName(t), Publication: cdc.DefaultName,
+		Dir: t.TempDir(), URL: db.url, NATSURL: o.natsURL, Tables: o.tables, MaxRowBytes: o.maxRowBytes, MemoryLimit: o.memoryLimit,
+		Slot: pgtest.SlotName(t), Publication: cdc.DefaultName,
 	}}
 	if o.via != nil {
 		d.setup.URL = o.via.url
@@ -188,17 +191,6 @@ func startChild(t testing.TB, db *database, o options) *daemon {
 	d := newDaemon(t, db, o)
 	d.startChild()
 	return d
-}
-
-// slotName makes a slot's name of the test's, since slots are the server's.
-func slotName(t testing.TB) string {
-	name := strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return '_'
-	}, strings.ToLower(t.Name()))
-	return fmt.Sprintf("%.40s_%x", name, time.Now().UnixNano()&0xffffffff)
 }
 
 func (d *daemon) running() bool { return d.parts != nil || d.child != nil }

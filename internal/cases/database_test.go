@@ -1,7 +1,6 @@
 package cases_test
 
 import (
-	"context"
 	"strings"
 	"testing"
 
@@ -121,29 +120,10 @@ type session struct {
 	conn *pgx.Conn
 }
 
-// pinned are the settings of a session whose text is the stream's (DESIGN §3).
-var pinned = map[string]string{
-	"datestyle": "ISO", "intervalstyle": "postgres", "timezone": "UTC",
-	"extra_float_digits": "3", "bytea_output": "hex", "client_encoding": "UTF8",
-}
-
 // session opens another connection; it is closed when the test ends.
 func (db *database) session() *session {
 	db.t.Helper()
-	cfg, err := pgx.ParseConfig(db.url)
-	if err != nil {
-		db.t.Fatal(err)
-	}
-	for k, v := range pinned {
-		cfg.RuntimeParams[k] = v
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	conn, err := pgx.ConnectConfig(db.t.Context(), cfg)
-	if err != nil {
-		db.t.Fatal(err)
-	}
-	db.t.Cleanup(func() { _ = conn.Close(context.Background()) })
-	return &session{t: db.t, conn: conn}
+	return &session{t: db.t, conn: pgtest.Session(db.t, db.url, pgx.QueryExecModeSimpleProtocol)}
 }
 
 // try runs statements and returns the server's error.

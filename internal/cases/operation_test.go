@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,12 +19,15 @@ import (
 
 // gate holds back a step while it is closed.
 type gate struct {
-	step durable.Step
-	mu   sync.RWMutex
+	step    durable.Step
+	mu      sync.RWMutex
+	waiting atomic.Int32 // steps that are held back
 }
 
 func (g *gate) hook(step durable.Step, _ uint64) error {
 	if step == g.step {
+		g.waiting.Add(1)
+		defer g.waiting.Add(-1)
 		g.mu.RLock()
 		defer g.mu.RUnlock()
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"dreamfeed/cdc"
+	"dreamfeed/featurestore"
+	"dreamfeed/internal/durable"
 	"dreamfeed/internal/pgtest"
 )
 
@@ -230,7 +232,8 @@ func suppressedUpdates(t *testing.T) {
 func droppedConnection(t *testing.T) {
 	db := newDatabase(t, `CREATE TABLE a (id bigserial PRIMARY KEY, pad text)`)
 	n := newNetwork(t, db.url)
-	d := start(t, db, options{tables: tables(table("a", "id:int|pad:text")), via: n})
+	g := &gate{step: durable.Commit}
+	d := start(t, db, options{tables: tables(table("a", "id:int|pad:text")), via: n, store: func(o *featurestore.Options) { o.Hook = g.hook }})
 	writing, stop := context.WithCancel(t.Context())
 	var writer sync.WaitGroup
 	rows := 0
@@ -247,8 +250,12 @@ func droppedConnection(t *testing.T) {
 	for i := range 2 {
 		mark := d.store.Watermark().Sequence
 		d.await("the store writes", func() bool { return d.store.Watermark().Sequence > mark+2 })
+		g.mu.Lock() // a write of the store begins before the connection goes, and ends after
+		d.await("a write is under way", func() bool { return g.waiting.Load() > 0 })
 		n.cut()
-		d.until("the source streams again", func(s cdc.Status) bool { return s.State == cdc.Streaming && s.Reconnects > uint64(i) })
+		d.until("the connection is lost", func(s cdc.Status) bool { return s.Reconnects > uint64(i) })
+		g.mu.Unlock()
+		d.until("the source streams again", func(s cdc.Status) bool { return s.State == cdc.Streaming })
 	}
 	stop()
 	writer.Wait()

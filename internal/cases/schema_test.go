@@ -25,6 +25,21 @@ func requireStop[E error](t *testing.T, d *daemon) E {
 	return want
 }
 
+// requireTold wants the daemon to end of itself with an error that names what of
+// the source is not what it was or should be.
+func requireTold(t *testing.T, d *daemon) {
+	t.Helper()
+	err := d.failure()
+	var faults *cdc.FaultsError
+	var narrow *cdc.PublicationNarrowError
+	var foreign *cdc.ForeignTableError
+	var replaced *cdc.PublicationChangedError
+	if !errors.As(err, &faults) && !errors.As(err, &narrow) && !errors.As(err, &foreign) && !errors.As(err, &replaced) {
+		t.Fatalf("it ended with %T: %v", err, err)
+	}
+	t.Log(err)
+}
+
 // requireRefused wants the daemon not to start, for a fault that is named.
 func requireRefused(t *testing.T, d *daemon, words ...string) {
 	t.Helper()
@@ -106,14 +121,7 @@ func TestSchemaChange(t *testing.T) {
 			db.exec("INSERT INTO a VALUES (1, 1)")
 			d.catchUp()
 			db.exec(sql)
-			err := d.failure()
-			var narrow *cdc.PublicationNarrowError
-			var faults *cdc.FaultsError
-			var replaced *cdc.PublicationChangedError
-			if !errors.As(err, &narrow) && !errors.As(err, &faults) && !errors.As(err, &replaced) {
-				t.Fatalf("it ended with %T: %v", err, err)
-			}
-			t.Log(err)
+			requireTold(t, d)
 		})
 	}
 	parallel(t, "columns and tables that are published beside ours do no harm until rows come", func(t *testing.T) {
@@ -162,16 +170,14 @@ func TestSchemaChange(t *testing.T) {
 			d.launch()
 			if !d.streamsOrEnds() {
 				// A stop: nothing is told to be whole.
-				if err := d.failure(); c.equals {
-					t.Fatalf("it stopped: %v", err)
-				} else {
-					t.Log(err)
+				if c.equals {
+					t.Fatalf("it stopped: %v", d.failure())
 				}
+				requireTold(t, d)
 				return
 			}
 			if !c.equals && what != "a column before the key" && what != "the column dropped and made again" {
-				err := d.failure()
-				t.Log(err)
+				requireTold(t, d)
 				return
 			}
 			db.exec("INSERT INTO a (id, n) VALUES (200, 2); UPDATE a SET n = 3 WHERE id = 1")
@@ -191,15 +197,7 @@ func TestSchemaChange(t *testing.T) {
 			d := start(t, db, options{tables: pair, source: often})
 			d.catchUp()
 			db.exec(sql)
-			err := d.failure()
-			t.Log(err)
-			var faults *cdc.FaultsError
-			var narrow *cdc.PublicationNarrowError
-			var foreign *cdc.ForeignTableError
-			var replaced *cdc.PublicationChangedError
-			if !errors.As(err, &faults) && !errors.As(err, &narrow) && !errors.As(err, &foreign) && !errors.As(err, &replaced) {
-				t.Errorf("it ended with %T", err)
-			}
+			requireTold(t, d)
 		})
 	}
 	parallel(t, "a default that stands in no row of the heap", func(t *testing.T) {
