@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
+	"strings"
 
 	"dreamfeed/cdc"
 	"dreamfeed/internal/cli"
@@ -12,6 +14,18 @@ type sourceFlags struct {
 	DatabaseURL string `name:"database-url" env:"DATABASE_URL" secret:"database" placeholder:"URL" help:"The source, as postgres://user@host:port/database. Without it the variables of libpq: PGHOST, PGDATABASE, PGSERVICE and so on. A password stands in the environment or a file, never here."`
 	Publication string `name:"publication" env:"PUBLICATION" default:"dreamfeed" placeholder:"NAME" help:"Name of the publication."`
 	Slot        string `name:"slot" env:"SLOT" default:"dreamfeed" placeholder:"NAME" help:"Name of the replication slot."`
+}
+
+// statement is how SQL begins that mends a fault.
+var statement = regexp.MustCompile(`^(ALTER|CREATE|DROP|GRANT|SELECT) `)
+
+// ended ends SQL with a semicolon, so that the remedies of several faults can be
+// given to psql together.
+func ended(mend string) string {
+	if statement.MatchString(mend) && !strings.Contains(mend, "; --") && !strings.HasSuffix(mend, ";") {
+		return mend + ";"
+	}
+	return mend
 }
 
 type checkCommand struct {
@@ -58,7 +72,7 @@ func (c *checkCommand) Run(p *program) (err error) {
 			word = "fault"
 			fatal++
 		}
-		fmt.Fprintf(p.stdout, "%s  %s: %s\n       %s\n", word, f.Object, f.Problem, f.Mend)
+		fmt.Fprintf(p.stdout, "%s  %s: %s\n       %s\n", word, f.Object, f.Problem, ended(f.Mend))
 	}
 	if fatal > 0 {
 		return errFaults(fatal)

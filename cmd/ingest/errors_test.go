@@ -90,10 +90,10 @@ func TestBadInputIsNamedWithItsRemedy(t *testing.T) {
 		"a URL in the wrong place":    {[]string{"postgres://u:hush@127.0.0.1:1/db"}, 2, []string{"unexpected"}},
 		"an address for everybody":    {[]string{"--database-url", url, "--listen", "0.0.0.0:0"}, 2, []string{"HTTP_TOKEN", "--tls-client-ca", "127.0.0.1"}},
 		"a database that is missing":  {[]string{"--database-url", strings.Replace(url, "?", "x?", 1)}, 1, []string{"exist"}},
-		"a missing definition":        {[]string{"--database-url", url, "--definition", "/nowhere.yaml"}, 1, []string{"/nowhere.yaml", "--definition"}},
+		"a missing definition":        {[]string{"--database-url", url, "--definition", "/nowhere.yaml"}, 2, []string{"/nowhere.yaml", "--definition"}},
 		"a malformed definition":      {[]string{"--database-url", url, "--definition", broken}, 1, []string{"broken.yaml:3", "tables"}},
 		"an address in use":           {[]string{"--database-url", url, "--listen", taken.Addr().String()}, 1, []string{"--listen"}},
-		"an address that is none":     {[]string{"--database-url", url, "--listen", "nonsense"}, 1, []string{"nonsense", "--listen"}},
+		"an address that is none":     {[]string{"--database-url", url, "--listen", "nonsense"}, 2, []string{"nonsense", "--listen"}},
 		"a stream for nothing":        {[]string{"--database-url", url, "--stream-max-bytes", "1"}, 2, []string{"--stream-max-bytes"}},
 		"no backfill workers":         {[]string{"--database-url", url, "--backfill-workers", "0"}, 2, []string{"--backfill-workers"}},
 		"rows of no bytes":            {[]string{"--database-url", url, "--max-row-bytes=-5"}, 2, []string{"--max-row-bytes"}},
@@ -245,10 +245,10 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 		t.Errorf("empty variables: exit code %d, %s", code, stderr)
 	}
 	t.Setenv("DEFINITION", "/variable.yaml")
-	if code, _, stderr := command(t, "definition"); code != 1 || !strings.Contains(stderr, "/variable.yaml") {
+	if code, _, stderr := command(t, "definition"); code != 2 || !strings.Contains(stderr, "/variable.yaml") {
 		t.Errorf("a variable: exit code %d, %s", code, stderr)
 	}
-	if code, _, stderr := command(t, "definition", "--definition", "/flag.yaml"); code != 1 || !strings.Contains(stderr, "/flag.yaml") {
+	if code, _, stderr := command(t, "definition", "--definition", "/flag.yaml"); code != 2 || !strings.Contains(stderr, "/flag.yaml") {
 		t.Errorf("a flag beside a variable: exit code %d, %s", code, stderr)
 	}
 }

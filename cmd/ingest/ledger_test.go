@@ -338,21 +338,7 @@ func storedVersions(t *testing.T, def *definition.Definition, dataDir string, sh
 		}
 		return nil
 	}
-	kinds := []string{""}
-	for _, e := range def.Entities {
-		kinds = append(kinds, e.Name)
-	}
-	for _, kind := range kinds {
-		ranges, err := view.Ranges(t.Context(), kind, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range ranges {
-			if err := view.Scan(t.Context(), kind, r, collect); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	scanAll(t, def, view, 1, collect)
 	out := map[string][]string{}
 	for key, list := range changes {
 		slices.SortFunc(list, func(a, b change) int {

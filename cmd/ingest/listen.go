@@ -62,6 +62,9 @@ type access struct {
 // open binds the address, if it may be bound.
 func (f *listenFlags) open(ctx context.Context, logger *slog.Logger) (*access, error) {
 	a := &access{}
+	if _, _, err := net.SplitHostPort(f.Listen); err != nil {
+		return nil, &cli.UsageError{Err: fmt.Errorf("--listen: %w: give host:port, such as 127.0.0.1:8080", err)}
+	}
 	token, err := f.token()
 	if err == nil {
 		err = f.certificates(a, logger)

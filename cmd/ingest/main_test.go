@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -14,20 +13,19 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"dreamfeed/deploy"
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/definition"
-	"dreamfeed/internal/pgtest"
-	"dreamfeed/internal/row"
-
-	"github.com/jackc/pgx/v5"
-
 	"dreamfeed/internal/history"
+	"dreamfeed/internal/pgtest"
+	"dreamfeed/internal/proctest"
+	"dreamfeed/internal/row"
 )
 
 // asProgram makes the test binary behave as ingest itself, so that tests can
@@ -56,26 +54,8 @@ type daemon struct {
 	t       *testing.T
 	command *exec.Cmd
 	address string
-	output  *lockedBuffer
+	output  *proctest.Output
 	done    chan error
-}
-
-// lockedBuffer collects a process's output while a test may read it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func start(t *testing.T, dataDir, url string, args ...string) *daemon {
@@ -95,7 +75,7 @@ func startWith(t *testing.T, env []string, dataDir, url string, args ...string) 
 // startCommand starts any command of ingest.
 func startCommand(t *testing.T, env []string, url string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{t: t, output: &lockedBuffer{}, done: make(chan error, 1)}
+	d := &daemon{t: t, output: &proctest.Output{}, done: make(chan error, 1)}
 	d.command = exec.Command(os.Args[0], args...)
 	d.command.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url)
 	d.command.Env = append(d.command.Env, env...)
@@ -301,38 +281,34 @@ func readStore(t *testing.T, def *definition.Definition, view *featurestore.View
 		}
 		return nil
 	}
+	scanAll(t, def, view, 3, collect)
+	return out
+}
+
+// scanAll scans every kind of entity of a view, and the rows without one, in up
+// to so many ranges each.
+func scanAll(t *testing.T, def *definition.Definition, view *featurestore.View, ranges int, fn func(*history.Entity) error) {
+	t.Helper()
 	kinds := []string{""}
 	for _, e := range def.Entities {
 		kinds = append(kinds, e.Name)
 	}
 	for _, kind := range kinds {
-		ranges, err := view.Ranges(t.Context(), kind, 3)
+		parts, err := view.Ranges(t.Context(), kind, ranges)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range ranges {
-			if err := view.Scan(t.Context(), kind, r, collect); err != nil {
+		for _, r := range parts {
+			if err := view.Scan(t.Context(), kind, r, fn); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	return out
 }
 
 func readSource(t *testing.T, table *definition.Table, url string) map[string]string {
 	t.Helper()
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range map[string]string{"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "3", "timezone": "UTC", "bytea_output": "hex"} {
-		cfg.RuntimeParams[name] = value
-	}
-	cfg.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
-	conn, err := pgx.ConnectConfig(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := pgtest.Session(t, url, pgx.QueryExecModeSimpleProtocol)
 	defer conn.Close(context.Background())
 	place := make(map[string]int)
 	names := make([]string, 0, len(table.Columns))

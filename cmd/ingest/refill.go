@@ -92,6 +92,12 @@ func (s *server) refill(w http.ResponseWriter, r *http.Request) {
 		featurestore.Refuse(w, fmt.Errorf("refill: wait %q is no duration above 0, such as 30s", question.Wait))
 		return
 	}
+	// A refill outlives lost connections once it has begun; one that is asked for
+	// while the source is away would wait without a word.
+	if source := s.Source.Status(); source.State == cdc.Reconnecting {
+		featurestore.Refuse(w, fmt.Errorf("refill: the source is away, and nothing was begun: %s; run it again when /readyz answers", source.Fault))
+		return
+	}
 	result, err := s.Source.RefillWithin(r.Context(), question.Tables, wait)
 	if err == nil {
 		err = s.applied(r.Context())

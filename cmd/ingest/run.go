@@ -145,7 +145,7 @@ func (c *runCommand) follow(p *program) (err error) {
 	}
 	server, err := newServer(serverConfig{
 		Source: source, Store: store, Log: feed, Registry: registry, Definition: def,
-		ReadyLag: c.ReadyLag, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
+		ReadyLag: c.ReadyLag, Reserve: c.DiskReserve, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -222,7 +222,7 @@ const (
 func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window time.Duration, logger *slog.Logger) error {
 	tick := time.NewTicker(roomEvery)
 	defer tick.Stop()
-	var last time.Time
+	var last, told time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -244,8 +244,10 @@ func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window 
 				last = now
 				err = feed.TrimBefore(ctx, applied, now.Add(-window))
 			}
-			if err != nil && ctx.Err() == nil {
-				logger.Warn("the stream was not trimmed; the next attempt follows", "error", err)
+			// A broker that is away must not fill the log.
+			if err != nil && ctx.Err() == nil && now.Sub(told) >= trimEvery {
+				told = now
+				logger.Warn("the stream was not trimmed; it is tried again until it is", "error", err)
 			}
 		}
 	}

@@ -33,6 +33,7 @@ type serverConfig struct {
 	Registry   *prometheus.Registry
 	Definition *definition.Definition
 	ReadyLag   time.Duration
+	Reserve    uint64 // free disk in bytes below which reading and applying pause
 	Access     *access
 	DataDir    string
 	Hook       durable.Hook
@@ -140,8 +141,10 @@ func answer(w http.ResponseWriter, line string) { _, _ = io.WriteString(w, line+
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	var reason string
-	source := s.Source.Status()
+	source, room := s.Source.Status(), roomToStart(s.DataDir, s.Reserve)
 	switch l := s.lag(); {
+	case room != nil:
+		reason = "reading and applying are paused: " + room.Error()
 	case s.Store.Status().Paused:
 		reason = "applying is paused: free disk is below the reserve"
 	case source.Parked:
@@ -190,11 +193,13 @@ type statusReport struct {
 		// WAL is what PostgreSQL keeps for us.
 		WAL *walReport `json:"wal,omitempty"`
 	} `json:"source"`
-	Lag        lag               `json:"lag"`
-	Stream     streamReport      `json:"stream"`
-	Rows       map[string]int64  `json:"rows"`
-	Backfill   map[string]uint64 `json:"backfill_rows,omitempty"`
-	Definition map[string]string `json:"definition"`
+	Lag    lag          `json:"lag"`
+	Stream streamReport `json:"stream"`
+	// StreamFault is why the stream cannot be asked; Stream is then empty.
+	StreamFault string            `json:"stream_fault,omitempty"`
+	Rows        map[string]int64  `json:"rows"`
+	Backfill    map[string]uint64 `json:"backfill_rows,omitempty"`
+	Definition  map[string]string `json:"definition"`
 	// Refill is the one under way, Refills counts those that were completed since
 	// the start, Unfilled are the tables that still need one.
 	Refill   *refillReport `json:"refill,omitempty"`
@@ -212,18 +217,18 @@ type streamReport struct {
 
 func (s *server) status(w http.ResponseWriter, r *http.Request) {
 	mark, source := s.Store.Watermark(), s.Source.Status()
+	// What is known is told also while the broker is away.
 	stream, err := s.Log.State(r.Context())
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
-	}
 	store := s.Store.Status()
 	out := statusReport{
-		State: string(source.State), Paused: store.Paused, Parked: source.Parked, Program: cli.ProgramVersion(version),
+		State: string(source.State), Paused: store.Paused, Parked: source.Parked || roomToStart(s.DataDir, s.Reserve) != nil, Program: cli.ProgramVersion(version),
 		Uptime: time.Since(s.started).Round(time.Second).String(),
 		Lag:    s.lag(), Stream: streamReport(stream), Rows: store.Rows, Backfill: source.BackfillRows,
 		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
 		Refill:     reportRefill(&source), Refills: source.Refills, Unfilled: s.Store.Unfilled(),
+	}
+	if err != nil {
+		out.StreamFault = err.Error()
 	}
 	if mark.Birth > 0 {
 		out.Earliest = mark.Birth.String()

@@ -65,6 +65,9 @@ func TestStatusIsTruthfulWhileTheSourceIsAway(t *testing.T) {
 		t.Errorf("/v1/status tells neither state nor fault: %s", body)
 	}
 	requireDocumented(t, d)
+	if code, _, stderr := command(t, "refill", "--table", "users", "--data-dir", dataDir); code != 1 || !strings.Contains(stderr, "the source is away") {
+		t.Errorf("a refill meanwhile: exit code %d, want 1 and the reason: %s", code, stderr)
+	}
 	if _, body := d.get("/metrics"); !strings.Contains(body, "\ndreamfeed_source_streaming 0\n") {
 		t.Error("/metrics says that changes are followed")
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"dreamfeed/internal/pgtest"
+	"dreamfeed/internal/proctest"
 	"dreamfeed/internal/row"
 )
 
@@ -254,7 +255,7 @@ func TestVerifyNamesTheTransactionThatIsInItsWayAndLeavesNothingBehind(t *testin
 	process := exec.Command(os.Args[0], append([]string{"verify", "--data-dir", dataDir, "--wait", "60s"}, args...)...)
 	process.Env = append(os.Environ(), asProgram+"=1", "DATABASE_URL="+url)
 	process.SysProcAttr = childAttributes()
-	var output lockedBuffer
+	var output proctest.Output
 	process.Stdout, process.Stderr = &output, &output
 	if err := process.Start(); err != nil {
 		t.Fatal(err)

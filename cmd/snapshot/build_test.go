@@ -91,7 +91,7 @@ func TestRefusedBuildsPublishNothing(t *testing.T) {
 		"as of the unborn":         {[]string{"--as-of", "1950-01-01T00:00:00Z"}, 1, []string{"before"}},
 		"as of an unclosed time":   {[]string{"--as-of", time.Now().UTC().Format(time.RFC3339Nano)}, 1, []string{"not closed", "newest"}},
 		"no store":                 {[]string{"--data-dir", filepath.Join(output, "none")}, 1, []string{"none", "ingest"}},
-		"a missing definition":     {[]string{"--definition", "/nowhere.yaml"}, 1, []string{"/nowhere.yaml", "--definition"}},
+		"a missing definition":     {[]string{"--definition", "/nowhere.yaml"}, 2, []string{"/nowhere.yaml", "--definition"}},
 		"an output that is a file": {[]string{"--output", "main.go"}, 1, []string{"main.go", "--output"}},
 	}
 	for name, c := range wrong {

@@ -48,7 +48,7 @@ func (c *Common) LoadDefinition() (*definition.Definition, error) {
 	}
 	data, err := os.ReadFile(c.Definition)
 	if err != nil {
-		return nil, fmt.Errorf("read definition %s: %w; name an existing file with --definition or DEFINITION", c.Definition, errors.Unwrap(err))
+		return nil, &UsageError{Err: fmt.Errorf("read definition %s: %w; name an existing file with --definition or DEFINITION", c.Definition, errors.Unwrap(err))}
 	}
 	return definition.Load(data, c.Definition)
 }
