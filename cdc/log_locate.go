@@ -35,19 +35,24 @@ type OtherStreamError struct {
 	Version  change.Version // and the newest version of it
 }
 
+// Problem says what is wrong, without what mends it.
+func (e *OtherStreamError) Problem() string {
+	if e.Empty {
+		return fmt.Sprintf("stream %s was made anew and is empty, but the store has applied a stream up to message %d (%s)", e.Stream, e.Applied, e.Version)
+	}
+	return fmt.Sprintf("stream %s does not go on where the store stands, at message %d (%s)", e.Stream, e.Applied, e.Version)
+}
+
 // Error says what is wrong and what mends it.
 func (e *OtherStreamError) Error() string {
 	switch {
 	case e.Empty:
-		return fmt.Sprintf("stream %s was made anew and is empty, but the store has applied a stream up to message %d (%s): "+
-			"restore the stream that belongs to the store, or "+beginAnew, e.Stream, e.Applied, e.Version)
+		return e.Problem() + ": restore the stream that belongs to the store, or " + beginAnew
 	case e.Embedded:
-		return fmt.Sprintf("stream %s does not go on where the store stands, at message %d (%s): "+
-			"restore the stream and the store that belong together, or "+beginAnew, e.Stream, e.Applied, e.Version)
+		return e.Problem() + ": restore the stream and the store that belong together, or " + beginAnew
 	}
-	return fmt.Sprintf("stream %s does not go on where the store stands, at message %d (%s): it belongs to another feed, or is an old copy: "+
-		"correct --nats-url, or remove it with: nats stream rm %s, and start ingest, which goes on from the store",
-		e.Stream, e.Applied, e.Version, e.Stream)
+	return e.Problem() + ": it belongs to another feed, or is an old copy: correct --nats-url, or remove it with: nats stream rm " +
+		e.Stream + ", and start ingest, which goes on from the store"
 }
 
 // Locate says after which sequence the stream must be read to go on where a

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -30,7 +31,11 @@ func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logge
 	at := placeOf(store.Watermark())
 	after, err := feed.Locate(ctx, at)
 	if err != nil && feed.Renewable(at, err) {
-		logger.Warn("the external stream is renewed from the store, and PostgreSQL sends again what it lacks", "reason", err, "applied", at.State.Last.String(), "lsn", at.State.Resume.String())
+		reason := err.Error()
+		if other := (*cdc.OtherStreamError)(nil); errors.As(err, &other) {
+			reason = other.Problem() // its remedy is not needed
+		}
+		logger.Warn("the external stream is renewed from the store, and PostgreSQL sends again what it lacks", "reason", reason, "applied", at.State.Last.String(), "lsn", at.State.Resume.String())
 		if err := feed.Renew(ctx, at); err != nil {
 			return nil, 0, err
 		}
