@@ -11,7 +11,7 @@ import (
 
 // Sizes of the large cases; make soak raises them.
 var (
-	largeRows  = flag.Int("large.rows", 200_000, "rows of the large transaction")
+	largeRows  = flag.Int("large.rows", defaultLargeRows, "rows of the large transaction")
 	largeValue = flag.Int("large.value", 40<<20, "bytes of the large value")
 )
 
