@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"unicode/utf8"
 )
 
 // The functions here walk a JSON text without building a tree. Whether the
@@ -11,8 +12,10 @@ import (
 // its grammar, and yet checks every bound.
 
 // validJSON returns the text without surrounding space, nil if it is no JSON.
+// JSON is UTF-8 (RFC 8259 §8.1); encoding/json takes other bytes for U+FFFD, so
+// that two names could be one.
 func validJSON(b []byte) []byte {
-	if !json.Valid(b) {
+	if !utf8.Valid(b) || !json.Valid(b) {
 		return nil
 	}
 	b = b[space(b, 0):]

