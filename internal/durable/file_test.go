@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -86,5 +87,34 @@ func TestWhatAKilledWriterLeftIsOverwritten(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("%d files, %v: want 1", len(entries), err)
+	}
+}
+
+func TestNewNameReplacesNothing(t *testing.T) {
+	for name, rename := range map[string]func(from, to string) error{
+		"in one step": func(from, to string) error { return durable.RenameNew(from, to, nil) },
+		"in two":      durable.RenameUnlessThere,
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+			for path, text := range map[string]string{from: "new", to: "old"} {
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := rename(from, to); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("rename to a name that is taken: %v", err)
+			}
+			if got, err := os.ReadFile(to); err != nil || string(got) != "old" {
+				t.Errorf("the file holds %q, %v", got, err)
+			}
+			if err := rename(from, to+"2"); err != nil {
+				t.Error(err)
+			}
+			if got, err := os.ReadFile(to + "2"); err != nil || string(got) != "new" {
+				t.Errorf("the file holds %q, %v", got, err)
+			}
+		})
 	}
 }

@@ -23,6 +23,11 @@ const (
 	Confirm Step = "confirm"
 	// Trim removes messages that are applied.
 	Trim Step = "trim"
+	// RaiseFloor notes the retention floor, Sweep removes history below it, and
+	// KeepVersion notes a moment that is kept from that, or is not any more.
+	RaiseFloor  Step = "raise floor"
+	Sweep       Step = "sweep"
+	KeepVersion Step = "keep version"
 	// WriteFile, SyncFile, RenameFile, RemoveFile and SyncDirectory are the steps of a
 	// file that is replaced or removed.
 	WriteFile     Step = "write file"
