@@ -1,5 +1,6 @@
 // Package labels says what an interaction is worth and which examples a
-// dataset keeps: the outcome of an example, its maturity, the hash that every
+// dataset keeps: the outcome of an example and whether it came in time, its
+// maturity, how soon the goal was reached, the hash that every
 // random choice rests on, and the arithmetic of negative sampling and of the
 // split into train and test (CONTRACT, steps 6, 7 and 10).
 //

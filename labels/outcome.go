@@ -26,6 +26,9 @@ type Rules struct {
 	outcomes []definition.Outcome
 	goal     int
 	sampled  int
+	window   int64 // W, µs; 0: none
+	latest   bool
+	recall   []int64 // µs, ascending
 }
 
 // NewRules compiles the label rules. It refuses what would leave an example
@@ -41,7 +44,16 @@ func NewRules(l definition.Labels) (*Rules, error) {
 	if last := l.Outcomes[n-1]; len(last.Statuses) > 0 || last.Moment != "" {
 		return nil, fmt.Errorf("compile labels: the last outcome %q has a condition, so that an example may have no outcome; end labels.outcomes with one without statuses and moment", last.Name)
 	}
-	r := &Rules{outcomes: l.Outcomes, goal: -1, sampled: -1}
+	if l.Window < 0 || l.Window == 0 && l.DropCensored {
+		return nil, fmt.Errorf("compile labels: examples whose window passes the as-of moment are dropped, and there is no window; give labels.window")
+	}
+	r := &Rules{outcomes: l.Outcomes, goal: -1, sampled: -1, window: l.Window.Microseconds(), latest: l.Latest}
+	for _, d := range l.Recall {
+		if n := len(r.recall); d <= 0 || n > 0 && d.Microseconds() <= r.recall[n-1] {
+			return nil, fmt.Errorf("compile labels: the lengths of labels.recall must be above zero and rise, %s does not", d)
+		}
+		r.recall = append(r.recall, d.Microseconds())
+	}
 	for i, o := range l.Outcomes {
 		if o.Name == l.Goal {
 			r.goal = i
@@ -57,23 +69,6 @@ func NewRules(l definition.Labels) (*Rules, error) {
 		return nil, fmt.Errorf("compile labels: the sampled outcome %q is no outcome; name one of labels.outcomes", l.Sampled)
 	}
 	return r, nil
-}
-
-// Outcome returns the index of the first outcome that holds: its statuses list
-// the example's status, or its moment is set. A status that is NULL is passed
-// as nil and is in no list.
-func (r *Rules) Outcome(status []byte, moments Moments) int {
-	for i := range r.outcomes {
-		if moments.Has(i) {
-			return i
-		}
-		for _, s := range r.outcomes[i].Statuses {
-			if status != nil && string(status) == s {
-				return i
-			}
-		}
-	}
-	return len(r.outcomes) - 1
 }
 
 // Len is the number of outcomes.

@@ -48,13 +48,13 @@ func TestOutcomeIsTheFirstThatHolds(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := rules(t)
-			if got := r.Name(r.Outcome([]byte(c.status), c.moments)); got != c.want {
+			if got := r.Name(r.Outcome(&labels.Facts{Status: []byte(c.status), Set: c.moments}, 0)); got != c.want {
 				t.Errorf("outcome of %s with moments %b is %s, want %s", c.status, c.moments, got, c.want)
 			}
 		})
 	}
 	r := rules(t)
-	if got := r.Name(r.Outcome(nil, none.Set(viewed))); got != "VIEWED" {
+	if got := r.Name(r.Outcome(&labels.Facts{Set: none.Set(viewed)}, 0)); got != "VIEWED" {
 		t.Errorf("outcome without a status is %s, want VIEWED", got)
 	}
 	for i, want := range []struct {
@@ -76,6 +76,10 @@ func TestRulesThatLeaveAnExampleWithoutOutcomeAreRefused(t *testing.T) {
 		"unknown goal":        {Outcomes: []definition.Outcome{last}, Goal: "B"},
 		"unknown sampled":     {Outcomes: []definition.Outcome{last}, Sampled: "B"},
 		"more than the limit": {Outcomes: many},
+		"censored, no window": {Outcomes: []definition.Outcome{last}, DropCensored: true},
+		"a negative window":   {Outcomes: []definition.Outcome{last}, Window: -time.Hour},
+		"a recall that falls": {Outcomes: []definition.Outcome{last}, Recall: []time.Duration{2 * time.Hour, time.Hour}},
+		"a recall of nothing": {Outcomes: []definition.Outcome{last}, Recall: []time.Duration{0}},
 	} {
 		if _, err := labels.NewRules(l); err == nil {
 			t.Errorf("%s: the rules were accepted", name)
@@ -99,6 +103,8 @@ func ExampleRules_Outcome() {
 		{Name: "SOLD", Score: 1, Statuses: []string{"paid"}, Moment: "paid_at"},
 		{Name: "SEEN"},
 	}})
-	fmt.Println(r.Name(r.Outcome([]byte("paid"), 0)), r.Name(r.Outcome([]byte("new"), 0)))
+	paid := r.Outcome(&labels.Facts{Status: []byte("paid")}, 0)
+	fresh := r.Outcome(&labels.Facts{Status: []byte("new")}, 0)
+	fmt.Println(r.Name(paid), r.Name(fresh))
 	// Output: SOLD SEEN
 }

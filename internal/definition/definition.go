@@ -98,11 +98,16 @@ type Example struct {
 	Table string
 	ID    string // column: the example's id, hashed for sampling and the split
 	Time  string // column: t
+	// Item is the column that holds the id of what the example shows, such as the
+	// thing recommended; "" if there is none. Online requests give a list of them.
+	Item string
 	// Outcome are the columns read from the example's last version known at the
 	// as-of moment; all others come from its first version.
 	Outcome []string
-	// Maturity is the age below which an example counts as immature.
-	Maturity time.Duration
+	// Maturity is the age below which an example counts as immature;
+	// DropImmature leaves such examples out.
+	Maturity     time.Duration
+	DropImmature bool
 	// Needs are rows without which an example is left out, by funnel reason.
 	Needs []Need
 }
@@ -351,6 +356,9 @@ const (
 	QualityNone   QualityPart = ""
 	QualityExact  QualityPart = "exact"  // nothing inexact was used (DESIGN §6.4)
 	QualityWeight QualityPart = "weight" // weight that undoes the negative sampling
+	// QualityCensored: the example's label window passes the as-of moment, so that
+	// an outcome that is not there may still come.
+	QualityCensored QualityPart = "censored"
 )
 
 // Pseudonym is the hex HMAC-SHA-256 of an id under a key derived for the
@@ -376,15 +384,37 @@ type Labels struct {
 	Outcomes []Outcome
 	Goal     string // name of the outcome that is the goal
 	Sampled  string // name of the outcome that negative sampling thins out
+	// Window is W: an outcome counts only if it comes at or before t + W. 0 is no
+	// limit.
+	Window time.Duration `json:",omitempty"`
+	// DropCensored leaves out the examples whose window passes the as-of moment.
+	DropCensored bool
+	// Latest takes, of the outcomes that hold, the one with the latest moment
+	// rather than the first.
+	Latest bool
+	// Recall are the lengths of time within which the share of all final goals is
+	// measured, ascending. Load sets DefaultRecall if the file names none.
+	Recall []time.Duration
 }
 
-// Outcome holds when the status is one of Statuses or Moment is not null. The
-// last outcome has neither and always holds.
+// Outcome holds when the status is one of Statuses or Moment is not null, and
+// the status is none of Unless. The last outcome has none of them and always
+// holds.
 type Outcome struct {
 	Name     string
 	Score    float64
 	Statuses []string
 	Moment   string
+	Unless   []string
+}
+
+// DefaultMaturity is the maturity of a definition that names none.
+const DefaultMaturity = 7 * 24 * time.Hour
+
+// DefaultRecall are the lengths of time of Labels.Recall if none are named.
+func DefaultRecall() []time.Duration {
+	const day = 24 * time.Hour
+	return []time.Duration{day, 7 * day, 14 * day, 30 * day}
 }
 
 // Privacy is how the dataset is anonymised.

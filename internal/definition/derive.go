@@ -88,8 +88,11 @@ func (l *loader) derivation(e entry, f map[string]*yaml.Node, c *Column, what st
 		d.Pseudonym = l.pseudonym(n, c, what)
 	case "quality":
 		l.current.late = true
-		d.Quality = oneOf(l, n, "quality", QualityExact, QualityWeight)
-		l.output(n, c, what, map[QualityPart]OutputType{QualityExact: Boolean, QualityWeight: Float32}[d.Quality])
+		d.Quality = oneOf(l, n, "quality", QualityExact, QualityWeight, QualityCensored)
+		l.output(n, c, what, map[QualityPart]OutputType{QualityExact: Boolean, QualityWeight: Float32, QualityCensored: Boolean}[d.Quality])
+		if d.Quality == QualityCensored && l.def.Labels.Window == 0 {
+			l.fault(n, "%s marks examples whose label window passes the as-of moment, but labels have no window: give labels.window, such as 14d", what)
+		}
 	}
 }
 

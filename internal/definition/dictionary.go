@@ -77,6 +77,9 @@ func (p *page) example(d *Definition) {
 	if x.Maturity > 0 {
 		p.line("An outcome younger than %s counts as immature.", span(x.Maturity))
 	}
+	if x.DropImmature {
+		p.line("Immature examples are left out, counted as `immature`.")
+	}
 	for _, n := range x.Needs {
 		p.line("An example without row `%s` is left out, counted as `%s`.", n.Row, n.Reason)
 	}
@@ -118,7 +121,12 @@ func source(c *Column) string {
 
 func (p *page) labels(d *Definition) {
 	p.heading("Labels")
-	p.line("The outcome of an example is the first of these that holds.")
+	if d.Labels.Latest {
+		p.line("The outcome of an example is, of these that hold, the one with the latest moment; the first,")
+		p.line("if moments are equal or one that holds has none.")
+	} else {
+		p.line("The outcome of an example is the first of these that holds.")
+	}
 	p.line("")
 	p.header("outcome", "score", "holds")
 	for _, o := range d.Labels.Outcomes {
@@ -132,12 +140,17 @@ func (p *page) labels(d *Definition) {
 		if len(when) == 0 {
 			when = []string{"otherwise"}
 		}
-		p.row(o.Name, decimal(o.Score), strings.Join(when, ", or "))
+		holds := strings.Join(when, ", or ")
+		if len(o.Unless) > 0 {
+			holds += fmt.Sprintf("; not while `%s` is %s", d.Labels.Status, strings.Join(o.Unless, " or "))
+		}
+		p.row(o.Name, decimal(o.Score), holds)
 	}
 	p.line("\nThe goal is %s.", d.Labels.Goal)
 	if d.Labels.Sampled != "" {
 		p.line("Of the %s rows only a sample is kept.", d.Labels.Sampled)
 	}
+	p.labelsInTime(&d.Labels)
 }
 
 func (p *page) rows(d *Definition) {

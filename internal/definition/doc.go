@@ -12,9 +12,9 @@
 //	timezone     zone of timestamps without zone, UTC if absent
 //	entities     kinds of things that rows belong to
 //	tables       source tables: entity, by, key, created, updated, columns
-//	example      what one row of the dataset is: table, id, time, outcome, maturity, needs
+//	example      what one row of the dataset is: table, id, time, outcome, maturity, immature, needs
 //	rows         rows that belong to an example, by entity, by match, or the last event
-//	labels       status, outcomes (the first that holds), goal, sampled
+//	labels       status, outcomes (the first that holds), goal, sampled, window, censored, decide, recall
 //	maps         labels of texts
 //	values       intermediate results, never released
 //	columns      the dataset's columns, in their order
@@ -29,6 +29,30 @@
 // bare name is a value, or a column that stands above. A list of one may be
 // written as its element. Lengths of time are 90d, 12h, 30m, 10s; sizes 10MB
 // (powers of 1024). Texts are taken as they are written: 12 and "12" are equal.
+//
+// # When an outcome counts
+//
+// Without any of these keys the outcome of an example is the first one whose
+// statuses hold the status, or whose moment is set, in the last version known at
+// the as-of moment T, whenever it came. An outcome has name and score, and
+// statuses, a moment, or both; only the last has neither.
+//
+//	example.maturity   age below which an example is reported as immature, 7d if absent
+//	example.immature   keep (if absent) or drop: immature examples are left out
+//	labels.window      W: an outcome counts only if it comes at or before t + W
+//	labels.censored    keep (if absent) or drop: examples with t + W after T are left out
+//	labels.decide      rank (if absent): the first that holds; latest: the one with the latest
+//	                   moment, by rank if moments tie or one that holds has none
+//	labels.recall      lengths of time after which the share of final goals is measured,
+//	                   [1d, 7d, 14d, 30d] if absent
+//	unless             of an outcome: it does not count while the status is one of these
+//	quality: censored  of a bool column: whether t + W lies after T
+//
+// With a window a moment decides by itself, whenever it was recorded and even if
+// it lies before t; an outcome without one counts by the status of the last
+// version known at min(T, t + W), which is also the status that unless looks at.
+// A censored example is so whatever its outcome. The window speaks of outcomes:
+// other columns of role label are read from the last version known at T.
 //
 // # What a column must have
 //

@@ -58,6 +58,10 @@ func unknown(kind, name string, known []string) string {
 	return text
 }
 
+// Unknown words the refusal of a name that is none of the known ones, for what
+// is asked by the names of a definition: it tells the nearest one.
+func Unknown(kind, name string, known []string) string { return unknown(kind, name, known) }
+
 // nearest returns the known name that a mistyped one most likely means: the
 // one at the smallest edit distance, the first of equals; "" if none is near.
 func nearest(name string, known []string) string {

@@ -55,6 +55,8 @@ func sourceFaults() []malformed {
 		{"an example that is not one row", "  id: id\n  time", "  §id: isbn\n  time", `id of example must be the key of table offers, which is id`},
 		{"a moment that is no timestamp", "time: shown_at\n  outcome", "§time: relevance\n  outcome", `time of example must be a timestamp column, offers.relevance is float`},
 		{"a moment that is an outcome", "outcome: [opened_at, taken_at]", "§outcome: [opened_at, taken_at, shown_at]", `shown_at of example is fixed when the example comes to be: it cannot be an outcome column`},
+		{"an item that is the id", "time: shown_at\n  outcome", "time: shown_at\n  item: §id\n  outcome", `item of example is what it shows: column id is its id, its time, its reader or its outcome`},
+		{"an item that is no column", "time: shown_at\n  outcome", "time: shown_at\n  item: §isbm\n  outcome", `unknown column "isbm", did you mean "isbn"?`},
 		{"a maturity without unit", "maturity: 48h", "§maturity: 48", `maturity of example must be a length of time above zero, such as 90d, 12h, 30m or 10s`},
 		{"a need of an unknown row", "{no_reader: reader}", "§{no_reader: raeder}", `unknown row "raeder", did you mean "reader"? in need no_reader`},
 		{"a need with the name of a step", "{no_reader: reader}", "§{train: reader}", `reason "train" is a step of the funnel already: give it another name`},

@@ -30,6 +30,9 @@ func hash(d *Definition) string {
 		t := &c.Definition.Tables[i]
 		t.Columns = byName(t.Columns, func(c SourceColumn) string { return c.Name })
 	}
+	if slices.Equal(d.Labels.Recall, DefaultRecall()) {
+		c.Definition.Labels.Recall = nil // as if it were not named
+	}
 	sum := sha256.Sum256(encode(prune(decode(encode(c)))))
 	return hex.EncodeToString(sum[:])
 }

@@ -65,7 +65,7 @@ func (l *loader) example(n *yaml.Node) {
 	if isNull(n) {
 		return
 	}
-	f := l.fields(n, "example", "table", "id", "time", "outcome", "maturity", "needs")
+	f := l.fields(n, "example", "table", "id", "time", "item", "outcome", "maturity", "immature", "needs")
 	if !l.require(n, "example", f, "table", "id", "time", "outcome") {
 		return
 	}
@@ -89,9 +89,17 @@ func (l *loader) example(n *yaml.Node) {
 			l.fault(f["outcome"], "%s of example is fixed when the example comes to be: it cannot be an outcome column", name)
 		}
 	}
+	if f["item"] != nil {
+		x.Item = l.column(t, f["item"], "item of example", Text, Int)
+		if x.Item != "" && (x.Item == x.ID || x.Item == x.Time || x.Item == t.By || slices.Contains(x.Outcome, x.Item)) {
+			l.fault(f["item"], "item of example is what it shows: column %s is its id, its time, its %s or its outcome", x.Item, t.Entity)
+		}
+	}
+	x.Maturity = DefaultMaturity
 	if f["maturity"] != nil {
 		x.Maturity = l.duration(f["maturity"], "maturity of example")
 	}
+	x.DropImmature = l.drops(f["immature"], "immature of example")
 }
 
 // needs reads the example's needs, after the rows that they name.
@@ -119,7 +127,7 @@ func (l *loader) needs(n *yaml.Node) {
 
 // funnel are the keys of the funnel that the program itself counts.
 var funnel = []string{
-	"candidates", "deleted", "deletion_pending", "consent", "inexact", "immature",
+	"candidates", "deleted", "deletion_pending", "consent", "inexact", "immature", "censored",
 	"not_sampled", "missing_required", "outlier", "suppressed", "embargo", "train", "test",
 }
 
@@ -224,7 +232,7 @@ func (l *loader) labels(n *yaml.Node) {
 	if isNull(n) {
 		return
 	}
-	f := l.fields(n, "labels", "status", "goal", "sampled", "outcomes")
+	f := l.fields(n, "labels", "status", "goal", "sampled", "outcomes", "window", "censored", "decide", "recall")
 	if !l.require(n, "labels", f, "goal", "outcomes") {
 		return
 	}
@@ -269,10 +277,11 @@ func (l *loader) labels(n *yaml.Node) {
 	if labels.Goal != "" && labels.Goal == labels.Sampled {
 		l.fault(f["sampled"], "outcome %q is the goal: it cannot be sampled, all of its examples stay", labels.Goal)
 	}
+	l.labelsInTime(f)
 }
 
 func (l *loader) outcome(n *yaml.Node, t *Table, statuses map[string]string) Outcome {
-	f := l.fields(n, "an outcome", "name", "score", "statuses", "moment")
+	f := l.fields(n, "an outcome", "name", "score", "statuses", "moment", "unless")
 	l.require(n, "an outcome", f, "name", "score")
 	o := Outcome{Name: l.text(f["name"], "name of an outcome"), Score: l.number(f["score"], "score of an outcome")}
 	what := "outcome " + o.Name
@@ -291,6 +300,9 @@ func (l *loader) outcome(n *yaml.Node, t *Table, statuses map[string]string) Out
 	if f["moment"] != nil {
 		o.Moment = l.column(t, f["moment"], "moment of "+what, Timestamp)
 		l.isOutcome(f["moment"], o.Moment, "moment of "+what)
+	}
+	if f["unless"] != nil {
+		l.unless(f["unless"], &o, what)
 	}
 	return o
 }

@@ -60,6 +60,7 @@ func words(d *Derivation) string {
 	case d.Quality != QualityNone:
 		return map[QualityPart]string{
 			QualityExact: "whether no inexact version was used", QualityWeight: "what undoes the negative sampling",
+			QualityCensored: "whether the label window passes the as-of moment",
 		}[d.Quality]
 	}
 	return fmt.Sprintf("copy of `%s`", d.Alias)
