@@ -44,6 +44,11 @@
 // the messages in order; a gap, a broken chain, or a stream that was made anew is
 // a typed error. [Log.Locate] finds where in the stream a store stands.
 //
+// Files replay* read the stream as it is stored, behind a place and up to its end
+// when it was asked: [Log.Follows] and [Log.Messages] where it is open, and the same
+// as records for a process that has to ask another one ([AppendPassage],
+// [AppendMessage]). [Replay] checks and decodes what any of these give.
+//
 // What a restart compares with the server is kept with the stream: origin and
 // positions in its last message (slot.go), the identities of publication and slot
 // in its metadata (publication_identity.go, slot_identity.go, log_note.go). Where a feed cannot

@@ -34,6 +34,9 @@ type LogConfig struct {
 	Replicas int
 	// Name is the name of the stream, "DREAMFEED" when empty.
 	Name string
+	// Existing opens a stream to read it only: one that is not there is a
+	// *NoStreamError, and the limits of one that is stay as they are.
+	Existing bool
 	// MaxBytes limits the stream's size on disk, 10 GiB when 0. A full stream
 	// takes nothing more: it never discards.
 	MaxBytes int64
@@ -166,6 +169,9 @@ func (l *Log) openStream(ctx context.Context) error {
 	defer cancel()
 	var err error
 	l.stream, err = l.js.Stream(ctx, l.cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) && l.cfg.Existing {
+		return &NoStreamError{Dir: l.cfg.Dir, Stream: l.cfg.Name}
+	}
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		switch unborn, err := l.removeUnborn(); {
 		case err != nil:
@@ -212,6 +218,9 @@ func (l *Log) openStream(ctx context.Context) error {
 	if cfg.Retention != jetstream.LimitsPolicy || cfg.Discard != jetstream.DiscardNew || cfg.MaxAge != 0 || cfg.MaxMsgs > 0 ||
 		cfg.MaxMsgsPerSubject > 0 || cfg.Storage != jetstream.FileStorage {
 		return fmt.Errorf("open stream %s: its limits may discard what is not applied yet: set file storage, limits retention, discard new, and no limit of age or number", l.cfg.Name)
+	}
+	if l.cfg.Existing {
+		return nil
 	}
 	if cfg.MaxBytes != l.cfg.MaxBytes || cfg.MaxMsgSize != int32(l.cfg.MaxMessage) {
 		cfg.MaxBytes, cfg.MaxMsgSize = l.cfg.MaxBytes, int32(l.cfg.MaxMessage)

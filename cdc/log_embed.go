@@ -28,6 +28,9 @@ const (
 // embed starts a JetStream server inside the process that listens nowhere and
 // syncs every message before it acknowledges it (I1), and connects to it.
 func (l *Log) embed(ctx context.Context) error {
+	if _, err := os.Stat(l.cfg.Dir); l.cfg.Existing && errors.Is(err, os.ErrNotExist) {
+		return &NoStreamError{Dir: l.cfg.Dir, Stream: l.cfg.Name}
+	}
 	if err := os.MkdirAll(l.cfg.Dir, 0o700); err != nil {
 		return err
 	}

@@ -29,19 +29,16 @@ const (
 // 1 MiB in the client's buffer, and readAhead messages. Next and Ready are for
 // one goroutine.
 type Reader struct {
-	log     *Log
-	cancel  context.CancelFunc
-	it      jetstream.MessagesContext
-	msgs    chan received
-	wait    sync.WaitGroup
-	fail    sync.Once
-	ended   chan struct{} // closed after err is set
-	err     error
-	decoder Decoder
-	batch   change.Batch
-	prev    change.Header
-	chained bool  // prev is known
-	failed  error // of Next, which returns it from then on
+	log    *Log
+	cancel context.CancelFunc
+	it     jetstream.MessagesContext
+	msgs   chan received
+	wait   sync.WaitGroup
+	fail   sync.Once
+	ended  chan struct{} // closed after err is set
+	err    error
+	chain  chain
+	failed error // of Next, which returns it from then on
 
 	received atomic.Uint64 // sequence of the newest message received
 }
@@ -85,7 +82,7 @@ func (l *Log) Reader(ctx context.Context, after uint64) (*Reader, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &Reader{
 		log: l, cancel: cancel, it: it, msgs: make(chan received, readAhead), ended: make(chan struct{}),
-		decoder: Decoder{MaxRowBytes: l.cfg.MaxRowBytes},
+		chain: chain{stream: l.cfg.Name, incarnation: l.incarnation, decoder: Decoder{MaxRowBytes: l.cfg.MaxRowBytes}},
 	}
 	r.received.Store(after)
 	r.wait.Go(func() { r.receive(ctx, after+1) })
@@ -175,21 +172,15 @@ func (r *Reader) Next(ctx context.Context) (*change.Batch, error) {
 		if err != nil {
 			return nil, err
 		}
-		whole, err := r.decoder.Decode(m.sequence, m.data, &r.batch)
-		if err == nil && !whole {
-			continue
-		}
-		if err == nil && r.chained {
-			err = CheckChain(r.prev, r.batch.Header)
-		}
+		batch, err := r.chain.take(m.sequence, m.data)
 		if err != nil {
-			r.failed = fmt.Errorf("message %d of stream %s: %w", m.sequence, r.log.cfg.Name, err)
+			r.failed = err
 			r.end(r.failed)
 			break
 		}
-		r.prev, r.chained = r.batch.Header, true
-		r.batch.Incarnation = r.log.incarnation
-		return &r.batch, nil
+		if batch != nil {
+			return batch, nil
+		}
 	}
 	return nil, r.failed
 }
