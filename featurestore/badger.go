@@ -18,6 +18,7 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 	memory = max(memory, minMemory)
 	// Three memtables take half of the budget, the caches a quarter each.
 	memtable := min(memory/6, maxMemtable)
+	s.memtable = memtable
 	b := badger.DefaultOptions(s.dir).
 		WithReadOnly(o.ReadOnly).
 		WithSyncWrites(true).

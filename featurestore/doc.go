@@ -26,11 +26,19 @@
 //     moment within it, and views behind it name it.
 //   - What cannot be resolved, decoded or held stops Run with a typed error that
 //     names table and position; no row is skipped, defaulted or nulled (I9).
+//   - A backup is of one moment, taken beside the writer; a store made of backups
+//     shows at every moment what the original showed, and becomes the same store
+//     when it has applied the same messages.
 //   - Memory is bounded by Options.Memory, two groups and one row, not by the
 //     size of a transaction or table (I10). A scan holds one entity at a time.
 //
-// What it does not: retention, erasure and backup. It grows with every change; the
-// formats and the leases have room for a retention floor, which nothing raises.
+//   - A store that is rebuilt as of a moment (Rebuild), of a backup or of nothing and of
+//     the stream behind it, shows at that moment and before what the live one does (I7).
+//     With a Ledger it never holds who is erased.
+//
+// What it does not: erase what is held already. Nor does it remove history by itself:
+// Sweep does, beside Run, below a retention floor that never falls, and that passes no
+// lease, kept version or open refill.
 //
 // # Keys
 //

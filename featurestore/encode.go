@@ -68,6 +68,9 @@ func (w *writer) seal(c *work, size int) error {
 	var flags byte
 	w.value = w.value[:0]
 	w.value, flags = appendKnown(w.value, c.t.Version, known, backfilled)
+	if c.t.Kind != change.Live && !backfilled {
+		flags |= flagArrived
+	}
 	w.value = row.Append(w.value, w.cells)
 	w.flags = flags
 	return nil

@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,4 +81,36 @@ func RemoveEndpoint(dataDir string, pid int, hook durable.Hook) error {
 		return fmt.Errorf("remove the daemon's address from %s: %w", dataDir, err)
 	}
 	return nil
+}
+
+// FindEndpoint is ReadEndpoint for who cannot do without a daemon: where none has
+// left its address the error says so, what it is needed for, and what to do.
+func FindEndpoint(dataDir, need string) (Endpoint, error) {
+	e, err := ReadEndpoint(dataDir)
+	if errors.Is(err, ErrNoEndpoint) {
+		return Endpoint{}, fmt.Errorf("no ingest runs on data directory %s, and %s: start ingest there, or name its directory with --data-dir", dataDir, need)
+	}
+	return e, err
+}
+
+// Unanswered says of an error that is no answer of the daemon what to do about it.
+func (e Endpoint) Unanswered(err error) error {
+	var told *RemoteError
+	if errors.As(err, &told) || Answered(err) || errors.Is(err, ErrToken) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("the ingest that left its address in data directory %s (process %d) does not answer: look at its log, or start ingest there: %w", e.dir, e.PID, err)
+}
+
+// OpenUnanswered opens the store of a data directory to read, where no daemon
+// answers for it: unanswered is why the one that left its address did not, nil if
+// none did. The lock of the store is the truth about who holds it.
+func OpenUnanswered(dataDir string, unanswered error, o Options) (*Store, error) {
+	o.ReadOnly = true
+	store, err := Open(filepath.Join(dataDir, "store"), o)
+	var locked *LockedError
+	if errors.As(err, &locked) && unanswered != nil {
+		return nil, fmt.Errorf("process %d holds the store and does not answer for it: %w: look at its log, or stop it and try again", locked.PID, unanswered)
+	}
+	return store, err
 }

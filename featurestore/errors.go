@@ -199,13 +199,33 @@ func (e *NotClosedError) Error() string {
 	return fmt.Sprintf("the moment %s is not closed: the newest closed moment is %s: choose that or an earlier one, or wait until ingest has passed it", e.AsOf, e.Newest)
 }
 
-// TooEarlyError says that a moment lies before the store's history.
+// TooEarlyError says that a moment lies before the store's history, or that a
+// window before it does.
 type TooEarlyError struct {
 	AsOf, Earliest change.Version
+	// Window is what reaches behind the retention floor, 0 where the moment
+	// itself is too early.
+	Window time.Duration
 }
 
 func (e *TooEarlyError) Error() string {
+	if e.Window > 0 {
+		return fmt.Sprintf("the history that a dataset as of %s needs was removed: with a window of %s before it the earliest possible is %s: choose that or a later one, or a shorter window (--window-days)",
+			e.AsOf, windowText(e.Window), e.Earliest)
+	}
 	return fmt.Sprintf("the moment %s lies before the store's history: the earliest possible is %s", e.AsOf, e.Earliest)
+}
+
+// windowText writes a window in days where it is whole days.
+func windowText(window time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case window == day:
+		return "1 day"
+	case window%day == 0:
+		return fmt.Sprintf("%d days", window/day)
+	}
+	return window.String()
 }
 
 // LagError says that the store did not get as far as a reader wanted in the time

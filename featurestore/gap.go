@@ -49,12 +49,12 @@ func (s *state) closeGap(v change.Version) {
 // newest is the newest moment that a view can be of, 0 if there is none.
 func (s *state) newest() change.Version {
 	if g := s.openGap(); g != nil {
-		return g.From
+		return min(g.From, s.closed())
 	}
 	if s.Birth == 0 {
 		return 0
 	}
-	return s.Version
+	return s.closed()
 }
 
 // moment checks that a view as of a moment can be given, and returns the moment
@@ -68,7 +68,7 @@ func (s *state) moment(asOf change.Version) (change.Version, error) {
 		return newest, nil
 	case asOf < s.Birth:
 		return 0, &TooEarlyError{AsOf: asOf, Earliest: s.Birth}
-	case asOf > s.Version:
+	case asOf > s.closed():
 		return 0, &NotClosedError{AsOf: asOf, Newest: newest}
 	}
 	for i := range s.Gaps {

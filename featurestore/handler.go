@@ -44,9 +44,13 @@ type viewRequest struct {
 	N      int            `json:"n,omitempty"`
 	// Latest asks a scan for the newest versions only (View.ScanLatest).
 	Latest bool `json:"latest,omitempty"`
-	// Lease is what PathView gave, and Floor the retention floor of its view.
-	Lease uint64         `json:"lease,omitempty"`
-	Floor change.Version `json:"floor,omitempty"`
+	// Window asks PathView for a view that promises so many µs before its moment
+	// (Store.ViewWithin), not all the history that there is.
+	Window *int64 `json:"window_us,omitempty"`
+	// Lease is what PathView gave, and Promised the moment from which on it keeps
+	// history whole.
+	Lease    uint64         `json:"lease,omitempty"`
+	Promised change.Version `json:"promised,omitempty"`
 	// LSN asks PathView for the view as of the last transaction that ended at or
 	// before this position of the source, and to wait so many milliseconds until
 	// everything up to it is applied. Origin is the server that it belongs to.
@@ -59,13 +63,24 @@ type viewRequest struct {
 type viewAnswer struct {
 	history.Info
 	Lease uint64 `json:"lease"`
+	// Promised is the moment from which on the view's history stays whole.
+	Promised change.Version `json:"promised"`
+}
+
+// reach is how far back the view asked for is to promise history.
+func (q *viewRequest) reach() reach {
+	if q.Window == nil {
+		return wholeReach
+	}
+	return reach{bounded: true, window: change.Version(max(*q.Window, 0))}
 }
 
 // NewHandler serves views of the store to who knows the token, under the paths
-// /v1/view…. It keeps nothing between requests but leases: every request names
-// its moment, so that several ranges may be read at once, and a process that is
-// started anew on the same store goes on where the one before ended. Its server should have
-// no WriteTimeout; the handler sets deadlines of its own, a frame at a time.
+// /v1/view…, backups, and the versions that are kept, under /v1/keep…. It keeps
+// nothing between requests but leases: every request for a view names its moment,
+// so that several ranges may be read at once, and a process that is started anew on
+// the same store goes on where the one before ended. Its server should have no
+// WriteTimeout; the handler sets deadlines of its own, a frame at a time.
 func NewHandler(s *Store, token string) http.Handler {
 	h := &handler{s: s, token: sha256.Sum256([]byte(token)), locked: token == ""}
 	mux := http.NewServeMux()
@@ -74,6 +89,10 @@ func NewHandler(s *Store, token string) http.Handler {
 	mux.Handle("POST "+PathScan, h.wrap(h.scan))
 	mux.Handle("POST "+PathEntity, h.wrap(h.entity))
 	mux.Handle("POST "+PathRelease, h.wrap(h.release))
+	mux.Handle("POST "+PathKeep, asked(h, h.keep))
+	mux.Handle("POST "+PathKeepRelease, asked(h, h.releaseKept))
+	mux.Handle("POST "+PathKeepList, asked(h, h.kept))
+	mux.Handle("POST "+PathBackup, h.guard((&backupHandler{s: s, patience: writeTimeout}).ServeHTTP))
 	return mux
 }
 
@@ -85,8 +104,8 @@ type handler struct {
 
 type endpointFunc func(w http.ResponseWriter, r *http.Request, v *View, q *viewRequest) error
 
-// wrap checks the token, reads the request and opens the view.
-func (h *handler) wrap(fn endpointFunc) http.Handler {
+// guard checks the token before it hands a request on.
+func (h *handler) guard(fn http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		sum := sha256.Sum256([]byte(given))
@@ -94,6 +113,13 @@ func (h *handler) wrap(fn endpointFunc) http.Handler {
 			refuse(w, wireError{Code: codeToken, Message: ErrToken.Error()})
 			return
 		}
+		fn(w, r)
+	})
+}
+
+// wrap checks the token, reads the request and opens the view.
+func (h *handler) wrap(fn endpointFunc) http.Handler {
+	return h.guard(func(w http.ResponseWriter, r *http.Request) {
 		var q viewRequest
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
 		if err == nil {
@@ -106,7 +132,7 @@ func (h *handler) wrap(fn endpointFunc) http.Handler {
 		asOf, err := h.moment(r.Context(), &q)
 		if err == nil {
 			var v *View
-			if v, err = h.s.view(asOf, q.Lease, q.Floor); err == nil {
+			if v, err = h.s.view(asOf, q.reach(), q.Lease, q.Promised); err == nil {
 				if err = fn(w, r, v, &q); q.Lease == 0 && (err != nil || r.URL.Path != PathView) {
 					v.Close() // the lease was for this request
 				}
@@ -157,7 +183,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 }
 
 func (h *handler) view(w http.ResponseWriter, _ *http.Request, v *View, _ *viewRequest) error {
-	answer(w, http.StatusOK, viewAnswer{Info: v.Info(), Lease: v.lease})
+	answer(w, http.StatusOK, viewAnswer{Info: v.Info(), Lease: v.lease, Promised: v.promised})
 	return nil
 }
 
@@ -197,49 +223,19 @@ var errGone = errors.New("the reader of the view is gone")
 // stream sends entities in frames. An error before the first frame becomes an
 // HTTP status, a later one a frame.
 func stream(w http.ResponseWriter, r *http.Request, scan func(context.Context, func(*history.Entity) error) error) error {
-	control := http.NewResponseController(w)
-	begun := false
-	deadline := func() error { return control.SetWriteDeadline(time.Now().Add(writeTimeout)) }
-	if err := deadline(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	// The connection may serve other requests: none of them inherits the deadline.
-	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
-	out := newFrameWriter(writerFunc(func(p []byte) (int, error) {
-		if !begun {
-			begun = true
-			w.Header().Set("Content-Type", "application/octet-stream")
-		}
-		return w.Write(p)
-	}), func() error {
-		if err := deadline(); err != nil && !errors.Is(err, http.ErrNotSupported) {
-			return err
-		}
-		return nil
+	return serveFrames(w, r, func(ctx context.Context, out *frameWriter) error {
+		var scratch []byte
+		return scan(ctx, func(e *history.Entity) error {
+			var err error
+			if scratch, err = out.entity(e, scratch); err != nil {
+				return errors.Join(errGone, err)
+			}
+			if cap(scratch) > keepArena {
+				scratch = nil
+			}
+			return nil
+		})
 	})
-	var scratch []byte
-	err := scan(r.Context(), func(e *history.Entity) error {
-		var err error
-		if scratch, err = out.entity(e, scratch); err != nil {
-			return errors.Join(errGone, err)
-		}
-		if cap(scratch) > keepArena {
-			scratch = nil
-		}
-		return nil
-	})
-	switch {
-	case errors.Is(err, errGone):
-		return nil
-	case err != nil && !begun:
-		return err
-	case err != nil:
-		text, _ := json.Marshal(encodeWireError(err)) // of strings and numbers: it cannot fail
-		_ = out.fail(text)                            // who is gone sees the cut
-		return nil
-	}
-	_ = out.end() // who is gone sees the cut
-	return nil
 }
 
 type writerFunc func([]byte) (int, error)

@@ -14,15 +14,17 @@ import (
 // time again.
 const LeaseTime = 60 * time.Second
 
-// leases are the promises made to views: what lies at or above a view's floor
-// is not removed while its lease lasts. The retention floor is kept here, so
-// that no lease can come between asking for the oldest one and raising it.
+// leases are the promises made to views, and the versions that are kept: what
+// lies at or above one of them is not removed while it lasts. The retention floor
+// stands under the same lock, so that no promise can come between asking for the
+// oldest one and raising the floor.
 type leases struct {
 	now func() time.Time
 
 	mu    sync.Mutex
 	floor change.Version
 	held  map[uint64]lease
+	kept  []Keep // in the order of names; the list is replaced, never changed
 }
 
 type lease struct {
@@ -34,31 +36,66 @@ func newLeases(now func() time.Time) *leases {
 	return &leases{now: now, held: map[uint64]lease{}}
 }
 
-// take makes a lease on the history that there is: from the retention floor on,
-// or from the store's birth.
-func (l *leases) take(birth change.Version) (id uint64, floor change.Version) {
+// reach is how far back a view promises to show history: all that there is, or
+// a window before its moment.
+type reach struct {
+	bounded bool
+	window  change.Version // µs
+}
+
+// wholeReach is all that there is.
+var wholeReach = reach{}
+
+func within(window time.Duration) reach {
+	return reach{bounded: true, window: change.Version(max(window.Microseconds(), 0))}
+}
+
+// from is the first moment that a view as of a moment is to show.
+func (r reach) from(asOf change.Version) change.Version {
+	if !r.bounded || r.window > asOf {
+		return 0
+	}
+	return asOf - r.window
+}
+
+// grant is a lease as it was taken.
+type grant struct {
+	id uint64
+	// floor is where the retention floor was, promised the moment from which on
+	// history stays whole while the lease lasts.
+	floor, promised change.Version
+}
+
+// take makes a lease on the history that a view as of a moment reaches back to.
+// While nothing was removed since the store's birth, a window may begin before it.
+func (l *leases) take(birth, asOf change.Version, r reach) (grant, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for taken := true; id == 0 || taken; _, taken = l.held[id] {
-		id = rand.Uint64()
+	floor := max(birth, l.floor)
+	from := r.from(asOf)
+	if asOf < floor || r.bounded && from < floor && floor > birth {
+		return grant{}, &TooEarlyError{AsOf: asOf, Earliest: floor + r.window, Window: time.Duration(r.window) * time.Microsecond}
 	}
-	floor = max(birth, l.floor)
-	l.held[id] = lease{floor: floor, expires: l.now().Add(LeaseTime)}
-	return id, floor
+	g := grant{floor: floor, promised: max(floor, from)}
+	for taken := true; g.id == 0 || taken; _, taken = l.held[g.id] {
+		g.id = rand.Uint64()
+	}
+	l.held[g.id] = lease{floor: g.promised, expires: l.now().Add(LeaseTime)}
+	return g, nil
 }
 
 // renew begins the time of a lease again. An expired one, or one of a process
 // before this one, is taken again if nothing that it promised was removed since;
 // else the error is a *LeaseError.
-func (l *leases) renew(id uint64, asOf, floor change.Version) error {
+func (l *leases) renew(id uint64, asOf, promised change.Version) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	if held, ok := l.held[id]; (!ok || !now.Before(held.expires)) && floor < l.floor {
+	if held, ok := l.held[id]; (!ok || !now.Before(held.expires)) && promised < l.floor {
 		delete(l.held, id)
-		return &LeaseError{AsOf: asOf, Promised: floor, Floor: l.floor}
+		return &LeaseError{AsOf: asOf, Promised: promised, Floor: l.floor}
 	}
-	l.held[id] = lease{floor: floor, expires: now.Add(LeaseTime)}
+	l.held[id] = lease{floor: promised, expires: now.Add(LeaseTime)}
 	return nil
 }
 
@@ -90,16 +127,34 @@ func (l *leases) oldestLocked() (floor change.Version, n int) {
 	return floor, n
 }
 
-// raise moves the retention floor towards to, as far as the leases let it, and
-// returns where it is then. Only what lies below it may be removed.
-func (l *leases) raise(to change.Version) change.Version {
+// floorNow is where the retention floor is.
+func (l *leases) floorNow() change.Version {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.floor
+}
+
+// raise moves the retention floor towards to, as far as leases and kept versions
+// let it, and returns where it is then. note makes the new floor durable before
+// anybody is told of it; without that it stays where it was. Only what lies below
+// the floor may be removed.
+func (l *leases) raise(to change.Version, note func(change.Version) error) (change.Version, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if oldest, n := l.oldestLocked(); n > 0 {
 		to = min(to, oldest)
 	}
-	l.floor = max(l.floor, to)
-	return l.floor
+	for i := range l.kept {
+		to = min(to, l.kept[i].From)
+	}
+	if to <= l.floor {
+		return l.floor, nil
+	}
+	if err := note(to); err != nil {
+		return l.floor, err
+	}
+	l.floor = to
+	return to, nil
 }
 
 // oldestLease returns the lowest floor that a reader's lease keeps, and how

@@ -11,40 +11,53 @@ import (
 	"dreamfeed/internal/history"
 )
 
+// raise raises the floor of leases that nothing writes down.
+func raise(t *testing.T, l *leases, to change.Version) change.Version {
+	t.Helper()
+	floor, err := l.raise(to, func(change.Version) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return floor
+}
+
 func TestFloorNeverPassesALease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLeases(time.Now)
-		if got := l.raise(100); got != 100 {
+		if got := raise(t, l, 100); got != 100 {
 			t.Fatalf("without a lease the floor is %d, want 100", got)
 		}
-		old, floor := l.take(50)
-		if floor != 100 {
-			t.Errorf("history begins at %d, want 100", floor)
+		first, err := l.take(50, 900, wholeReach)
+		if err != nil || first.floor != 100 || first.promised != 100 {
+			t.Errorf("history begins at %+v, %v: want 100", first, err)
 		}
-		if got := l.raise(500); got != 100 {
+		if got := raise(t, l, 500); got != 100 {
 			t.Errorf("the floor is %d, want 100: a lease is held there", got)
 		}
-		young, _ := l.take(200)
-		l.release(old)
-		if got := l.raise(500); got != 200 {
+		young, err := l.take(200, 900, wholeReach)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.release(first.id)
+		if got := raise(t, l, 500); got != 200 {
 			t.Errorf("the floor is %d, want 200: a lease is held there", got)
 		}
 		time.Sleep(LeaseTime - time.Nanosecond)
 		if floor, n := l.oldest(); floor != 200 || n != 1 {
 			t.Errorf("oldest lease %d of %d, want 200 of 1", floor, n)
 		}
-		if err := l.renew(young, 900, 200); err != nil {
+		if err := l.renew(young.id, 900, 200); err != nil {
 			t.Errorf("renewed in time: %v", err)
 		}
 		time.Sleep(LeaseTime - time.Nanosecond)
-		if got := l.raise(500); got != 200 {
+		if got := raise(t, l, 500); got != 200 {
 			t.Errorf("the floor is %d, want 200: the lease was renewed", got)
 		}
 		time.Sleep(time.Nanosecond)
 		if floor, n := l.oldest(); n != 0 {
 			t.Errorf("oldest lease %d of %d, want none after its time", floor, n)
 		}
-		if got := l.raise(150); got != 200 {
+		if got := raise(t, l, 150); got != 200 {
 			t.Errorf("the floor went back to %d", got)
 		}
 	})
@@ -53,18 +66,22 @@ func TestFloorNeverPassesALease(t *testing.T) {
 func TestExpiredLeaseIsTakenAgainUnlessTheFloorHasPassedIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLeases(time.Now)
-		id, _ := l.take(100)
+		taken, err := l.take(100, 900, wholeReach)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := taken.id
 		time.Sleep(2 * LeaseTime)
 		if err := l.renew(id, 900, 100); err != nil {
 			t.Errorf("nothing was removed, but: %v", err)
 		}
-		if got := l.raise(500); got != 100 {
+		if got := raise(t, l, 500); got != 100 {
 			t.Errorf("the floor is %d, want 100: the lease was taken again", got)
 		}
 		time.Sleep(2 * LeaseTime)
-		l.raise(500)
+		raise(t, l, 500)
 		var expired *LeaseError
-		err := l.renew(id, 900, 100)
+		err = l.renew(id, 900, 100)
 		if !errors.As(err, &expired) || *expired != (LeaseError{AsOf: 900, Promised: 100, Floor: 500}) {
 			t.Errorf("after removal: %v", err)
 		}
@@ -75,7 +92,7 @@ func TestExpiredLeaseIsTakenAgainUnlessTheFloorHasPassedIt(t *testing.T) {
 		if err := l.renew(id+1, 900, 500); err != nil {
 			t.Errorf("a lease of the process before: %v", err)
 		}
-		if got := l.raise(change.Version(600)); got != 500 {
+		if got := raise(t, l, change.Version(600)); got != 500 {
 			t.Errorf("the floor is %d, want 500", got)
 		}
 	})
@@ -101,7 +118,7 @@ func TestViewIsReadAfterItsLeaseUnlessHistoryWasRemoved(t *testing.T) {
 	err = scan(func() {
 		seen++
 		now = now.Add(LeaseTime - time.Second)
-		if floor := s.leases.raise(1500); floor != v.info.Floor {
+		if floor := raise(t, s.leases, 1500); floor != v.promised {
 			t.Fatalf("the floor rose to %d under a scan of a view from %d on", floor, v.info.Floor)
 		}
 	})
@@ -113,10 +130,10 @@ func TestViewIsReadAfterItsLeaseUnlessHistoryWasRemoved(t *testing.T) {
 		t.Errorf("nothing was removed, but: %v", err)
 	}
 	now = now.Add(2 * LeaseTime)
-	if floor := s.leases.raise(1500); floor != 1500 {
+	if floor := raise(t, s.leases, 1500); floor != 1500 {
 		t.Fatalf("the floor is %d, want 1500", floor)
 	}
-	want := LeaseError{AsOf: v.asOf, Promised: v.info.Floor, Floor: 1500}
+	want := LeaseError{AsOf: v.asOf, Promised: v.promised, Floor: 1500}
 	err = scan(func() {})
 	var lost *LeaseError
 	if !errors.As(err, &lost) || *lost != want {

@@ -19,7 +19,8 @@ type RemoteView struct {
 	endpoint Endpoint
 	info     history.Info
 	lease    uint64
-	retries  int // how often without progress a read is tried again
+	promised change.Version // the moment from which on history stays whole
+	retries  int            // how often without progress a read is tried again
 
 	mu     sync.Mutex
 	client *Client
@@ -45,6 +46,13 @@ func (e Endpoint) Dial(ctx context.Context, asOf change.Version) (*RemoteView, e
 	return dial(ctx, e, viewRequest{AsOf: asOf})
 }
 
+// DialWithin opens the view of Store.ViewWithin on the daemon that left the
+// endpoint, with the errors of Dial.
+func (e Endpoint) DialWithin(ctx context.Context, asOf change.Version, window time.Duration) (*RemoteView, error) {
+	us := max(window.Microseconds(), 0)
+	return dial(ctx, e, viewRequest{AsOf: asOf, Window: &us})
+}
+
 // DialAt opens the view as of the last transaction that ended at or before a
 // position of the source: it holds exactly what a snapshot of the source at that
 // position shows. The daemon waits until everything up to the position is
@@ -62,13 +70,13 @@ func dial(ctx context.Context, e Endpoint, q viewRequest) (*RemoteView, error) {
 		v.client.Close()
 		return nil, err
 	}
-	v.info, v.lease = answer.Info, answer.Lease
+	v.info, v.lease, v.promised = answer.Info, answer.Lease, answer.Promised
 	return v, nil
 }
 
 // request is what every request of the view says.
 func (v *RemoteView) request() viewRequest {
-	return viewRequest{AsOf: v.info.AsOf, Lease: v.lease, Floor: v.info.Floor}
+	return viewRequest{AsOf: v.info.AsOf, Lease: v.lease, Promised: v.promised}
 }
 
 // Info describes the view.

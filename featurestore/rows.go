@@ -39,6 +39,11 @@ func (w *writer) row(b *change.Batch, t *change.Transaction, r *change.Row) erro
 	if r.New != nil && len(r.New) != len(m.columns) || r.Old != nil && len(r.Old) != len(m.columns) {
 		return c.fault("a row has another number of columns than its relation")
 	}
+	if w.erasing != nil {
+		if done, err := w.leaveOut(c); err != nil || done {
+			return err
+		}
+	}
 	w.next.Counters.Changes++
 	if c.lacking && c.t.Kind != change.Live {
 		w.next.without(c.mapping)
@@ -207,6 +212,7 @@ func (w *writer) update(c *work) error {
 		}
 	}
 	if moved || !had || !bytes.Equal(w.place, w.oldPlace) {
+		w.flags |= flagArrived
 		if err := w.locate(c, w.key, w.place); err != nil {
 			return err
 		}

@@ -138,7 +138,7 @@ func (s *Store) commit(ctx context.Context, g *group) error {
 	if err := s.hook.At(durable.Show, uint64(g.state.EndLSN)); err != nil {
 		return fmt.Errorf("show a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 	}
-	s.publish(g.state, g.voids)
+	s.show(g)
 	s.meters.note(g, time.Since(begin))
 	return nil
 }

@@ -91,6 +91,10 @@ func (c *scanner) run(ctx context.Context, r history.Range, fn func(*history.Ent
 					continue
 				}
 			}
+			if len(key) != len(c.prefix)+suffixSize { // a piece whose version is being removed
+				c.it.Next()
+				continue
+			}
 		}
 		if err := c.version(item); err != nil {
 			return err
@@ -170,7 +174,10 @@ func (c *scanner) version(item *badger.Item) error {
 	if c.latest && len(c.versions) > c.first {
 		return nil
 	}
-	h := history.Version{Version: v, Ordinal: o, Known: int64(v), Backfilled: flags&flagBackfilled != 0, Deleted: deleted, Moved: flags&flagMoved != 0}
+	h := history.Version{
+		Version: v, Ordinal: o, Known: int64(v), Backfilled: flags&flagBackfilled != 0,
+		Deleted: deleted, Moved: flags&flagMoved != 0, Arrived: flags&flagArrived != 0,
+	}
 	if !deleted {
 		value, err := c.value(item)
 		if err != nil {

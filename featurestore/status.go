@@ -15,6 +15,8 @@ type meters struct {
 	groups, entries, bytesOut, bytesIn, lookups atomic.Uint64
 	commitNanos                                 atomic.Uint64
 	paused                                      atomic.Bool
+	// What the sweeper removed, and how long its last pass took.
+	sweptVersions, sweptBytes, sweepNanos atomic.Uint64
 }
 
 func (m *meters) note(g *group, took time.Duration) {
@@ -41,6 +43,15 @@ type Status struct {
 	// the retention floor cannot pass for them, 0 without any.
 	Leases      int            `json:"leases"`
 	OldestLease change.Version `json:"oldest_lease,omitempty"`
+	// Floor is the moment from which on history is whole (Store.Floor); Kept is
+	// how many versions are kept from being removed.
+	Floor change.Version `json:"floor"`
+	Kept  int            `json:"kept"`
+	// Since this process opened the store: versions of rows and bytes that were
+	// removed, and how long the last pass over the store took.
+	SweptVersions uint64        `json:"swept_versions"`
+	SweptBytes    uint64        `json:"swept_bytes"`
+	SweepTime     time.Duration `json:"sweep_ns"`
 	// Since this process opened the store: groups written, entries and bytes in
 	// them, bytes of messages taken in, lookups of older versions, time spent
 	// writing groups.
@@ -65,6 +76,9 @@ func (s *Store) Status() Status {
 		Lookups: s.meters.lookups.Load(), CommitTime: time.Duration(s.meters.commitNanos.Load()),
 	}
 	out.OldestLease, out.Leases = s.oldestLease()
+	out.Floor, out.Kept = s.Floor(), len(s.Kept())
+	out.SweptVersions, out.SweptBytes = s.meters.sweptVersions.Load(), s.meters.sweptBytes.Load()
+	out.SweepTime = time.Duration(s.meters.sweepNanos.Load())
 	out.Unfilled = s.Unfilled()
 	for i := range st.Gaps {
 		out.Gaps = append(out.Gaps, st.Gaps[i].Gap)
@@ -94,6 +108,9 @@ func (s *Store) Collector() prometheus.Collector {
 			{desc("paused", "1 while applying waits for free disk."), func(st *Status) float64 { return boolFloat(st.Paused) }},
 			{desc("leases", "Leases that readers of views hold."), func(st *Status) float64 { return float64(st.Leases) }},
 			{desc("oldest_lease_seconds", "Moment that the retention floor cannot pass for a reader, as Unix time; 0 without one."), func(st *Status) float64 { return float64(st.OldestLease) / 1e6 }},
+			{desc("floor_seconds", "Retention floor, the moment from which on history is whole, as Unix time."), func(st *Status) float64 { return float64(st.Floor) / 1e6 }},
+			{desc("kept_versions", "Dataset versions whose history is kept from being removed."), func(st *Status) float64 { return float64(st.Kept) }},
+			{desc("sweep_seconds", "Time that the last pass of removing history took."), func(st *Status) float64 { return st.SweepTime.Seconds() }},
 			{desc("unfilled_tables", "Tables of the definition that need a refill."), func(st *Status) float64 { return float64(len(st.Unfilled)) }},
 			{desc("disk_bytes", "Size of the store's tables."), func(st *Status) float64 { return float64(st.DiskBytes) }},
 		},
@@ -101,6 +118,8 @@ func (s *Store) Collector() prometheus.Collector {
 			{desc("transactions_total", "Transactions applied over the life of the store."), func(st *Status) float64 { return float64(st.Counters.Transactions) }},
 			{desc("changes_total", "Row changes applied over the life of the store."), func(st *Status) float64 { return float64(st.Counters.Changes) }},
 			{desc("unknown_deletes_total", "Deletes of keys that the store did not hold."), func(st *Status) float64 { return float64(st.Counters.UnknownDeletes) }},
+			{desc("swept_versions_total", "Versions of rows removed since the process began."), func(st *Status) float64 { return float64(st.SweptVersions) }},
+			{desc("swept_bytes_total", "Bytes of removed keys and values since the process began."), func(st *Status) float64 { return float64(st.SweptBytes) }},
 			{desc("groups_total", "Groups written since the process began."), func(st *Status) float64 { return float64(st.Groups) }},
 			{desc("entries_total", "Entries written since the process began."), func(st *Status) float64 { return float64(st.Entries) }},
 			{desc("written_bytes_total", "Bytes of entries written since the process began."), func(st *Status) float64 { return float64(st.BytesOut) }},

@@ -26,6 +26,9 @@ const (
 	metaFormat  = "format"
 	metaCatalog = "catalog"
 	metaState   = "state"
+	metaFloor   = "floor"
+	metaKept    = "kept"
+	metaFill    = "fill" // see pass.rotate
 )
 
 // Options configure Open. The zero value of each means its default.
@@ -45,6 +48,8 @@ type Options struct {
 	// no reserve, and a full disk then ends the process.
 	DiskReserve uint64
 	ReadOnly    bool
+	// Ledger names the erased entities whose changes are left out; nil for none.
+	Ledger *Ledger
 	// Hook is told of every durable step; nil for none.
 	Hook durable.Hook
 	// GroupEntries and GroupBytes bound a group. They are lowered to what Badger
@@ -63,17 +68,25 @@ type Store struct {
 	log      *slog.Logger
 	catalog  *catalog
 	def      *definition.Definition
+	ledger   *Ledger
 
 	hook         durable.Hook
 	maxRow       int
 	reserve      uint64
 	groupEntries int
 	groupBytes   int64
+	memtable     int64 // bytes of a memtable of Badger's
 
 	published atomic.Pointer[published]
 	leases    *leases
+	watches   watches
 	writing   sync.Mutex
-	meters    meters
+	sweeping  sync.Mutex
+	// Under sweeping: the floor that the last whole pass of this process swept to,
+	// and the bytes removed since the tables were merged.
+	sweptTo    change.Version
+	sweptSince uint64
+	meters     meters
 
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -105,7 +118,7 @@ func Open(dir string, o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{
-		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition, hook: o.Hook,
+		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition, ledger: o.Ledger, hook: o.Hook,
 		maxRow: o.MaxRowBytes, reserve: o.DiskReserve, closing: make(chan struct{}),
 		leases: newLeases(time.Now),
 	}
@@ -208,6 +221,9 @@ func (s *Store) load() (found bool, err error) {
 			return err
 		}
 		if s.catalog, err = decodeCatalog(data); err != nil {
+			return err
+		}
+		if err := s.loadRetention(txn); err != nil {
 			return err
 		}
 		if data, err = readMeta(txn, metaState); err != nil {

@@ -17,6 +17,7 @@ const (
 	flagKnown      = 1 << 2 // the value begins with uvarint(version − known)
 	flagPieces     = 1 << 3 // the value is uvarint(size) and the first piece
 	flagMoved      = 1 << 4 // deleted here, it lives on under another entity or key
+	flagArrived    = 1 << 5 // not inserted: moved here, or read by a refill or a later backfill
 )
 
 // pieceBytes is the size of a piece of a value: larger values are split over

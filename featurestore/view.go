@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -25,7 +26,9 @@ type View struct {
 	since change.Version // samples before it are of another epoch
 	voids map[change.Version]struct{}
 	lease uint64
-	marks map[uint16][]mark // up to asOf, without abandoned ones, newest first
+	// promised is the moment from which on the view's history stays whole.
+	promised change.Version
+	marks    map[uint16][]mark // up to asOf, without abandoned ones, newest first
 	// reopenBytes is after how many bytes a scan begins a new transaction.
 	reopenBytes int
 }
@@ -34,10 +37,24 @@ type View struct {
 // a caller to tell apart: ErrEmpty, *NotClosedError, *TooEarlyError, *GapError.
 // While a gap is open (a new epoch, before its backfill is complete), 0 is the
 // moment before it.
-func (s *Store) View(asOf change.Version) (*View, error) { return s.view(asOf, 0, 0) }
+//
+// It promises all the history that there is, so that nothing is removed from the
+// store while it is read. Who knows how far back it looks takes ViewWithin.
+func (s *Store) View(asOf change.Version) (*View, error) {
+	return s.view(asOf, wholeReach, 0, 0)
+}
 
-// view is View with a lease that was taken before, see hold.
-func (s *Store) view(asOf change.Version, lease uint64, floor change.Version) (*View, error) {
+// ViewWithin is View with a promise of the window before the moment alone: the
+// history of [asOf − window, asOf] is whole, and may be removed before it. With
+// the window 0 it is what holds at the moment. A window that begins before the
+// retention floor is a *TooEarlyError, unless nothing was removed since the
+// store's birth: then it is cut there.
+func (s *Store) ViewWithin(asOf change.Version, window time.Duration) (*View, error) {
+	return s.view(asOf, within(window), 0, 0)
+}
+
+// view is a view with a reach, or with a lease that was taken before, see hold.
+func (s *Store) view(asOf change.Version, r reach, lease uint64, promised change.Version) (*View, error) {
 	done, err := s.read()
 	if err != nil {
 		return nil, err
@@ -51,12 +68,12 @@ func (s *Store) view(asOf change.Version, lease uint64, floor change.Version) (*
 	v := &View{
 		s: s, asOf: asOf, voids: p.voids, reopenBytes: reopenBytes,
 		info: history.Info{
-			AsOf: asOf, Applied: st.Version, Birth: st.Birth, Floor: st.Birth,
+			AsOf: asOf, Applied: st.closed(), Birth: st.Birth,
 			Definition: s.catalog.Definition, Tables: s.catalog.tables(),
 		},
 	}
 	v.since = st.describe(&v.info)
-	if err := v.hold(lease, floor); err != nil {
+	if err := v.hold(r, lease, promised); err != nil {
 		return nil, err
 	}
 	if err := v.load(); err != nil {
@@ -82,24 +99,22 @@ func (v *View) load() (err error) {
 }
 
 // hold gives the view a lease: a new one, or that of a view that another
-// request opened, whose history was whole from floor on.
-func (v *View) hold(lease uint64, floor change.Version) error {
-	if v.lease = lease; lease == 0 {
-		v.lease, v.info.Floor = v.s.leases.take(v.info.Birth)
-	} else {
-		v.info.Floor = floor
-		if err := v.renew(); err != nil {
-			return err
-		}
+// request opened, whose history was promised from a moment on.
+func (v *View) hold(r reach, lease uint64, promised change.Version) error {
+	if lease != 0 {
+		v.lease, v.promised = lease, promised
+		v.info.Floor = max(v.info.Birth, v.s.leases.floorNow())
+		return v.renew()
 	}
-	if v.asOf < v.info.Floor {
-		v.s.leases.release(v.lease)
-		return &TooEarlyError{AsOf: v.asOf, Earliest: v.info.Floor}
+	g, err := v.s.leases.take(v.info.Birth, v.asOf, r)
+	if err != nil {
+		return err
 	}
+	v.lease, v.promised, v.info.Floor = g.id, g.promised, g.floor
 	return nil
 }
 
-func (v *View) renew() error { return v.s.leases.renew(v.lease, v.asOf, v.info.Floor) }
+func (v *View) renew() error { return v.s.leases.renew(v.lease, v.asOf, v.promised) }
 
 // Info describes the view.
 func (v *View) Info() history.Info { return v.info }

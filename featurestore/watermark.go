@@ -47,6 +47,8 @@ type Counters struct {
 	UnknownDeletes uint64 `json:"unknown_deletes"`
 	// ForeignChanges are changes of tables that the definition does not name.
 	ForeignChanges uint64 `json:"foreign_changes"`
+	// Erased are changes of erased entities, which were left out.
+	Erased uint64 `json:"erased,omitempty"`
 }
 
 // state is the record that is written with every group.
@@ -60,12 +62,29 @@ type state struct {
 	// Emptied are the tables that the open transaction truncated: their Live
 	// count starts from 0 when it completes.
 	Emptied map[uint16]bool `json:"emptied,omitempty"`
+	// Sampled is the version of the newest position sample.
+	Sampled change.Version `json:"sampled,omitempty"`
 	// Scope is what the open backfill or refill reads.
 	Scope *scope `json:"scope,omitempty"`
 	// Gaps are the times without changes, oldest first; the last may be open.
 	Gaps []gap `json:"gaps,omitempty"`
 	// Unfilled says by table number what a wider definition still lacks.
 	Unfilled map[uint16]unfilled `json:"unfilled,omitempty"`
+	// Until is the moment that a store was rebuilt as of, 0 of any other: what it
+	// holds behind it is of the last message that was applied whole, or of the
+	// base, and no view shows it. The next batch that is applied ends it.
+	Until change.Version `json:"until,omitempty"`
+	// Restored says that the store was made of backups and has applied nothing
+	// since. The next batch that is applied ends it.
+	Restored bool `json:"restored,omitempty"`
+}
+
+// closed is the newest closed moment that views may show.
+func (s *state) closed() change.Version {
+	if s.Until != 0 {
+		return min(s.Version, s.Until)
+	}
+	return s.Version
 }
 
 func (s *state) clone() state {

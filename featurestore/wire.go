@@ -114,16 +114,23 @@ func (f *frameWriter) fail(text []byte) error {
 // entity sends one entity; scratch is reused from call to call.
 func (f *frameWriter) entity(e *history.Entity, scratch []byte) ([]byte, error) {
 	b := appendEntity(scratch[:0], e)
-	f.entities++
+	var versions uint64
 	for i := range e.Rows {
-		f.versions += uint64(len(e.Rows[i].Versions))
+		versions += uint64(len(e.Rows[i].Versions))
 	}
+	return b, f.record(b, versions)
+}
+
+// record sends one record, which counts as so many versions.
+func (f *frameWriter) record(b []byte, versions uint64) error {
+	f.entities++
+	f.versions += versions
 	var head [binary.MaxVarintLen64]byte
 	if _, err := f.Write(head[:binary.PutUvarint(head[:], uint64(len(b)))]); err != nil {
-		return b, err
+		return err
 	}
 	_, err := f.Write(b)
-	return b, err
+	return err
 }
 
 func appendEntity(b []byte, e *history.Entity) []byte {
@@ -149,6 +156,9 @@ func appendEntity(b []byte, e *history.Entity) []byte {
 			}
 			if v.Backfilled {
 				flags |= flagBackfilled
+			}
+			if v.Arrived {
+				flags |= flagArrived
 			}
 			if v.Known != int64(v.Version) {
 				flags |= flagKnown
@@ -231,6 +241,7 @@ func decodeEntity(b []byte, e *history.Entity, versions []history.Version) ([]hi
 				v.Known -= int64(r.uvarint())
 			}
 			v.Backfilled, v.Deleted, v.Moved = flags&flagBackfilled != 0, flags&flagDeleted != 0, flags&flagMoved != 0
+			v.Arrived = flags&flagArrived != 0
 			if !v.Deleted {
 				v.Data = r.bytes()
 			}
@@ -256,11 +267,12 @@ type frameReader struct {
 	r                  *bufio.Reader
 	body, rest         []byte // the frame at hand, and what of it is not read
 	record             []byte
+	most               uint64 // the largest record accepted, 0 for any
 	entities, versions uint64
 }
 
 func newFrameReader(r io.Reader) *frameReader {
-	return &frameReader{r: bufio.NewReaderSize(r, 64<<10)}
+	return &frameReader{r: bufio.NewReaderSize(r, 64<<10), record: []byte{}} // never nil, which is the end
 }
 
 func cut(err error) error {
@@ -331,6 +343,9 @@ func (f *frameReader) nextRecord() ([]byte, error) {
 		if c < 0x80 {
 			break
 		}
+	}
+	if f.most > 0 && size > f.most {
+		return nil, errRecord
 	}
 	// The record grows as its bytes come: a size alone allocates nothing.
 	f.record = f.record[:0]

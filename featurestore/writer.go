@@ -2,7 +2,6 @@ package featurestore
 
 import (
 	"cmp"
-	"encoding/binary"
 	"maps"
 	"slices"
 
@@ -34,6 +33,7 @@ type writer struct {
 	places    placeCache
 	samples   sampler
 	index     indexer
+	erasing   *erasing // nil where nothing was erased
 
 	// check says whether to go on with work that takes long.
 	check func() error
@@ -71,7 +71,7 @@ func (s *Store) newWriter(send func(*group), check func() error) (*writer, error
 		txn:       s.db.NewTransaction(false),
 		relations: map[*change.Relation]*mapping{},
 		places:    newPlaceCache(),
-		samples:   sampler{version: p.state.Version, transactions: p.state.Counters.Transactions},
+		erasing:   newErasing(s.ledger),
 	}
 	marks, err := readMarks(w.txn, w.voids)
 	if err != nil {
@@ -116,6 +116,7 @@ func (w *writer) apply(b *change.Batch) error {
 		return err
 	}
 	w.next = w.state.clone()
+	w.next.Until, w.next.Restored = 0, false
 	w.next.turn(&b.Header)
 	for i := range b.Entries {
 		if err := w.entry(b, &b.Entries[i]); err != nil {
@@ -126,7 +127,7 @@ func (w *writer) apply(b *change.Batch) error {
 		return err
 	}
 	w.state = w.next
-	w.index.whole = len(w.index.list)
+	w.index.whole, w.samples.whole = len(w.index.list), len(w.samples.list)
 	w.current.durable = true
 	w.s.meters.bytesIn.Add(uint64(b.Bytes))
 	return nil
@@ -172,6 +173,9 @@ func (w *writer) transaction(b *change.Batch, t *change.Transaction) error {
 	w.next.fill(w.s.catalog, w.s.def)
 	w.next.complete(t)
 	w.index.add(w.next.Epoch, t)
+	if w.next.sample(t) {
+		w.samples.add(t)
+	}
 	return nil
 }
 
@@ -206,7 +210,8 @@ func (w *writer) put(key, value []byte, flags byte, prefix int) error {
 
 func (w *writer) full(more int64) bool {
 	g := w.current
-	return len(g.entries)+w.index.whole > 0 && (g.size+w.index.reserve()+more > w.s.groupBytes || len(g.entries) >= w.s.groupEntries)
+	return len(g.entries)+w.index.whole > 0 &&
+		(g.size+w.index.reserve()+w.samples.reserve()+more > w.s.groupBytes || len(g.entries)+len(w.samples.list) >= w.s.groupEntries)
 }
 
 // flush hands the current group over to be written, once the one before is.
@@ -215,9 +220,7 @@ func (w *writer) flush() error {
 	if len(g.entries) == 0 && !g.durable {
 		return nil
 	}
-	if w.samples.due(&w.state) {
-		g.add(sampleKey(w.state.Version), binary.BigEndian.AppendUint64(nil, uint64(w.state.EndLSN)), 0, 0)
-	}
+	w.samples.write(g)
 	w.index.write(g)
 	if err := w.land(); err != nil {
 		return err
