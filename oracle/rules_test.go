@@ -69,34 +69,40 @@ func TestRuleTwoOnHandMadeCases(t *testing.T) {
 	cases := []struct {
 		name     string
 		versions []handMade
-		want     string // the ids held, ~ for inexact
+		want     string        // the ids held, ~ for inexact
+		window   time.Duration // an hour if 0
 	}{
-		{"a live version is known from its version on", []handMade{live, favourite(handMade{id: "a", at: 29}), favourite(handMade{id: "b", at: 30.5})}, "a"},
+		{"a live version is known from its version on", []handMade{live, favourite(handMade{id: "a", at: 29}), favourite(handMade{id: "b", at: 30.5})}, "a", 0},
 		{"what the example's own transaction did is not known", []handMade{
 			{table: "recommendations", id: "r", owner: "u", at: 29, row: handMadeOffer}, favourite(handMade{id: "a", at: 29}),
-		}, ""},
-		{"a backfilled version is known from its updated moment on", []handMade{old, favourite(handMade{id: "a", at: 50, known: 20, made: 10, filled: true})}, "a"},
+		}, "", 0},
+		{"a backfilled version is known from its updated moment on", []handMade{old, favourite(handMade{id: "a", at: 50, known: 20, made: 10, filled: true})}, "a", 0},
 		{"a backfilled version updated later is used, inexactly, once created", []handMade{
 			old,
 			favourite(handMade{id: "a", at: 50, known: 40, made: 30, filled: true}),
 			favourite(handMade{id: "b", at: 50, known: 40, made: 31, filled: true}),
-		}, "~a"},
-		{"a backfilled version without creation column is used, inexactly", []handMade{old, favourite(handMade{id: "a", at: 50, filled: true})}, "~a"},
+		}, "~a", 0},
+		{"a backfilled version without creation column is used, inexactly", []handMade{old, favourite(handMade{id: "a", at: 50, filled: true})}, "~a", 0},
 		{"a deleted row still holds before its deletion", []handMade{
 			live, favourite(handMade{id: "a", at: 10}), favourite(handMade{id: "a", at: 31, gone: true}),
 			favourite(handMade{id: "b", at: 10}), favourite(handMade{id: "b", at: 30, gone: true}),
-		}, "a"},
-		{"the place in a transaction orders versions of it", []handMade{live, favourite(handMade{id: "a", at: 10, gone: true}), favourite(handMade{id: "a", at: 10})}, "a"},
+		}, "a", 0},
+		{"the place in a transaction orders versions of it", []handMade{live, favourite(handMade{id: "a", at: 10, gone: true}), favourite(handMade{id: "a", at: 10})}, "a", 0},
 		{"a row that goes to another user is the one's before and the other's after", []handMade{
 			live,
 			favourite(handMade{id: "a", at: 10}), favourite(handMade{id: "a", at: 20, owner: "w"}),
 			favourite(handMade{id: "b", at: 10, owner: "w"}), favourite(handMade{id: "b", at: 20}),
-		}, "b"},
+		}, "b", 0},
 		{"a first version that was not backfilled is not used before it was known", []handMade{
 			live,
 			favourite(handMade{id: "a", at: 40, made: 10}), favourite(handMade{id: "a", at: 41, made: 10, filled: true}),
-		}, ""},
-		{"versions after the as-of moment do not exist", []handMade{old, favourite(handMade{id: "a", at: 56, known: 20, made: 10, filled: true})}, ""},
+		}, "", 0},
+		{"an example that came live before its window knows what was known at its border", []handMade{
+			{table: "recommendations", id: "r", owner: "u", at: 26, row: handMadeOffer},
+			favourite(handMade{id: "a", at: 27}), favourite(handMade{id: "b", at: 27}), favourite(handMade{id: "b", at: 28, gone: true}),
+			favourite(handMade{id: "c", at: 28.5}),
+		}, "a", 27 * time.Minute},
+		{"versions after the as-of moment do not exist", []handMade{old, favourite(handMade{id: "a", at: 56, known: 20, made: 10, filled: true})}, "", 0},
 	}
 	execute(t, conn, functionsSQL)
 	for _, c := range cases {
@@ -106,7 +112,10 @@ func TestRuleTwoOnHandMadeCases(t *testing.T) {
 				execute(t, conn, version.sql())
 			}
 			asOf := time.Date(2026, 3, 1, 12, 55, 0, 0, time.UTC)
-			recompute(t, conn, settings{asOf: asOf, window: time.Hour, ratio: "2.0", seed: "42"})
+			if c.window == 0 {
+				c.window = time.Hour
+			}
+			recompute(t, conn, settings{asOf: asOf, window: c.window, ratio: "2.0", seed: "42"})
 			var held []string
 			for _, m := range rowsOf(t, conn, "SELECT id, inexact FROM known WHERE tbl = 'favorites' ORDER BY id") {
 				name := m["id"].(string)

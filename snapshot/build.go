@@ -12,11 +12,12 @@ import (
 // Result is what a build published.
 type Result struct {
 	Version string
-	// Dir is the published directory; the files in it follow.
-	Dir, Train, Test, Metadata, Report string
-	TrainRows, TestRows                int64
-	Funnel                             []FunnelStep
-	Gates                              []Gate
+	// Dir is the published directory; the files in it follow. Of StageFeatures
+	// they are Features and Metadata, of a dataset all others.
+	Dir, Train, Test, Metadata, Report, Features string
+	TrainRows, TestRows, FeatureRows             int64
+	Funnel                                       []FunnelStep
+	Gates                                        []Gate
 	// Warnings are sentences on what no gate measures.
 	Warnings []string
 	// Digest is the logical digest, in hex.
@@ -48,7 +49,8 @@ type decisions struct {
 	funnel     *funnel
 }
 
-// Build makes a version of the dataset. It publishes everything or nothing.
+// Build makes a version of the dataset, or the rows of its step 5. It publishes
+// everything or nothing.
 //
 // Errors: *ConfigError and *WeakKeyError for a wrong setting (several are
 // joined), *VersionExistsError if the version was built before, *GateError if
@@ -72,30 +74,47 @@ func buildFrom(ctx context.Context, k *checked, source exampleSource) (_ *Result
 	if err := unclassified(k.Definition); err != nil {
 		return nil, err
 	}
-	p, err := newPlan(k.Definition)
+	p, err := newPlan(k.Definition, k.Stage)
 	if err != nil {
 		return nil, err
 	}
 	b := &build{checked: k, plan: p}
-	stage, err := newStage(k.Output, k.Version, k.Logger)
-	if err != nil {
+	s := k.staging()
+	if err := s.begin(k.Logger); err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, stage.discard()) }()
+	defer func() { err = errors.Join(err, s.discard()) }()
 	if k.TempDir == "" {
-		// What a killed build leaves of its spill is swept with its stage.
-		k.TempDir = stage.dir
+		// What a killed build leaves of its spill is swept with its directory.
+		k.TempDir = s.dir
 	}
 	if b.set, err = spill.New(k.TempDir, p.kinds, partitions, k.Workers); err != nil {
 		return nil, fmt.Errorf("build dataset: %w", err)
 	}
 	defer func() { err = errors.Join(err, b.set.Close()) }()
 
+	stage := b.dataset
+	if k.Stage == StageFeatures {
+		stage = b.features
+	}
+	r, err := stage(ctx, source, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.publish(); err != nil {
+		return nil, err
+	}
+	r.Elapsed = time.Since(began)
+	return r, nil
+}
+
+// dataset makes the files of all ten steps.
+func (b *build) dataset(ctx context.Context, source exampleSource, s *staging) (*Result, error) {
 	d, err := b.decide(ctx, source)
 	if err != nil {
 		return nil, err
 	}
-	out, err := b.export(ctx, d, stage)
+	out, err := b.export(ctx, d, s)
 	if err != nil {
 		return nil, err
 	}
@@ -103,18 +122,10 @@ func buildFrom(ctx context.Context, k *checked, source exampleSource) (_ *Result
 		return nil, err
 	}
 	gates := b.gates(d, out)
-	if err := failed(gates, k.Strict); err != nil {
+	if err := failed(gates, b.Strict); err != nil {
 		return nil, err
 	}
-	r, err := b.describe(ctx, d, out, gates, stage)
-	if err != nil {
-		return nil, err
-	}
-	if err := stage.publish(); err != nil {
-		return nil, err
-	}
-	r.Elapsed = time.Since(began)
-	return r, nil
+	return b.describe(ctx, d, out, gates, s)
 }
 
 // decide runs the passes that come before the export.
@@ -124,7 +135,14 @@ func (b *build) decide(ctx context.Context, source exampleSource) (*decisions, e
 	if d.found, err = b.collect(ctx, source); err != nil {
 		return nil, err
 	}
-	if err := b.openFunnel(d); err != nil {
+	if d.funnel, err = b.openFunnel(d.found); err != nil {
+		return nil, err
+	}
+	d.funnel.remove("immature", d.found.immature)
+	if b.Definition.Labels.DropCensored {
+		d.funnel.remove("censored", d.found.censored)
+	}
+	if err := d.funnel.check("the join", d.found.kept()); err != nil {
 		return nil, err
 	}
 	s := &sieve{p: b.plan, drop: b.Outliers == Drop}
@@ -158,11 +176,10 @@ func (b *build) decide(ctx context.Context, source exampleSource) (*decisions, e
 	return d, err
 }
 
-// openFunnel accounts for steps 1 to 6.
-func (b *build) openFunnel(d *decisions) error {
-	t := &d.found.tally
+// openFunnel accounts for steps 1 to 5.
+func (b *build) openFunnel(found *collected) (*funnel, error) {
+	t := &found.tally
 	f := newFunnel(t.Candidates)
-	d.funnel = f
 	dropped := map[string]int64{}
 	for k, n := range t.Dropped {
 		dropped[k] = n
@@ -178,17 +195,12 @@ func (b *build) openFunnel(d *decisions) error {
 		}
 	}
 	for key := range dropped {
-		return fmt.Errorf("account for the rows: the join dropped examples for the unknown reason %q", key)
+		return nil, fmt.Errorf("account for the rows: the join dropped examples for the unknown reason %q", key)
 	}
 	f.remove("deletion_pending", 0)
 	f.remove("consent", 0)
-	f.remove("inexact", d.found.inexact)
-	f.remove("immature", 0)
-	var kept int64
-	for _, n := range d.found.outcomes {
-		kept += n
-	}
-	return f.check("the join", kept)
+	f.remove("inexact", found.inexact)
+	return f, nil
 }
 
 // closeFunnel accounts for steps 7 to 9.

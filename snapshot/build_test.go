@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -40,6 +41,9 @@ func TestBuildFollowsTheContract(t *testing.T) {
 			}
 			if r.IntN(3) == 0 {
 				def.Privacy.GroupMinUsers = 30
+			}
+			if def.Example.DropImmature = r.IntN(3) == 0; r.IntN(3) == 0 {
+				def.Labels.Window, def.Labels.DropCensored = 14*24*time.Hour, true
 			}
 			examples := randomExamples(r, []int{40, 300, 600}[i%3], def)
 			want := contract(c, examples)

@@ -24,9 +24,22 @@ const partsPerWorker = 8
 // collected is what the join met.
 type collected struct {
 	tally    pit.Tally
-	inexact  int64   // dropped for being inexact
-	outcomes []int64 // examples kept, by outcome
+	inexact  int64 // dropped for being inexact
+	immature int64 // dropped for being immature
+	censored int64 // dropped for being censored
+	passing  int64 // examples whose label window passes T, dropped or not
+	recall   *recall
+	exact    [4]int64 // examples kept, by pit.Exactness
+	outcomes []int64  // the same by outcome; of a dataset only
 	negative *labels.Selector
+}
+
+// kept is the number of examples that were spilled.
+func (f *collected) kept() (n int64) {
+	for _, of := range f.exact {
+		n += of
+	}
+	return n
 }
 
 // collector is one worker of the join.
@@ -47,6 +60,10 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 	if err != nil {
 		return nil, fmt.Errorf("cut the entities into ranges: %w", err)
 	}
+	rules, err := labels.NewRules(b.Definition.Labels)
+	if err != nil {
+		return nil, err
+	}
 	key, err := subKey(b.Key, b.plan.entityColumn, b.Version, b.stable)
 	if err != nil {
 		return nil, err
@@ -63,6 +80,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 			found: collected{
 				outcomes: make([]int64, len(b.Definition.Labels.Outcomes)),
 				negative: labels.NewSelector(),
+				recall:   newRecall(rules),
 			},
 		}
 		workers[i] = c
@@ -88,6 +106,11 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 	for _, c := range workers[1:] {
 		addTally(&total.tally, &c.found.tally)
 		total.inexact += c.found.inexact
+		addCounts(total.exact[:], c.found.exact[:])
+		total.immature += c.found.immature
+		total.censored += c.found.censored
+		total.passing += c.found.passing
+		total.recall.merge(c.found.recall)
 		for i, n := range c.found.outcomes {
 			total.outcomes[i] += n
 		}
@@ -113,16 +136,32 @@ func addTally(t, o *pit.Tally) {
 	}
 	add(&t.Dropped, o.Dropped)
 	add(&t.Faults, o.Faults)
+	addLateness(&t.Lateness, o.Lateness)
 }
 
 // add spills one example.
 func (c *collector) add(e *pit.Example) error {
 	p := c.b.plan
-	if e.Outcome < 0 || e.Outcome >= len(c.found.outcomes) || len(e.Columns) != len(p.columns) {
+	if e.Outcome < 0 || e.Outcome >= len(c.found.outcomes) || len(e.Columns) != len(p.def.Columns) {
 		return fmt.Errorf("example with outcome %d and %d columns does not fit the definition", e.Outcome, len(e.Columns))
 	}
-	if e.Exact >= pit.Inexact && c.b.Inexact == Drop {
+	labelled := c.b.Stage == StageDataset
+	// What is measured of the labels is measured before anything is dropped.
+	if labelled && e.Censored {
+		c.found.passing++
+	}
+	if labelled && e.Goal {
+		c.found.recall.add(e.EntityID, e.GoalAfter)
+	}
+	switch def := c.b.Definition; {
+	case e.Exact >= pit.Inexact && c.b.Inexact == Drop:
 		c.found.inexact++
+		return nil
+	case labelled && e.Immature && def.Example.DropImmature:
+		c.found.immature++
+		return nil
+	case labelled && e.Censored && def.Labels.DropCensored:
+		c.found.censored++
 		return nil
 	}
 	if e.EntityID != c.entity || c.pseudonym == nil {
@@ -135,8 +174,31 @@ func (c *collector) add(e *pit.Example) error {
 	cols[spillEntity].AppendBytes(c.pseudonym, true)
 	cols[spillID].AppendText(e.ID, true)
 	cols[spillTime].AppendInt(e.Time, true)
-	cols[spillOutcome].AppendInt(int64(e.Outcome), true)
 	cols[spillExact].AppendInt(int64(e.Exact), true)
+	c.found.exact[e.Exact]++
+	if labelled {
+		c.dataset(e, cols)
+	} else {
+		c.features(e, cols)
+	}
+	return c.out.Done(partition)
+}
+
+// features adds what step 5 shows of the example.
+func (c *collector) features(e *pit.Example, cols []spill.Column) {
+	for i := range c.b.plan.columns {
+		if col := &c.b.plan.columns[i]; col.spill >= 0 {
+			v := pit.Fill(col.Column, e.Columns[col.derived])
+			appendValue(&cols[col.spill], &v, nil)
+		}
+	}
+}
+
+// dataset adds the example as it was found, gaps and all, since steps 8 to 10
+// look at them, and what decides whether and where its row goes.
+func (c *collector) dataset(e *pit.Example, cols []spill.Column) {
+	p := c.b.plan
+	cols[spillOutcome].AppendInt(int64(e.Outcome), true)
 	c.found.outcomes[e.Outcome]++
 	if e.Outcome == p.sampled {
 		h := c.negatives.Hash(e.ID)
@@ -148,9 +210,8 @@ func (c *collector) add(e *pit.Example) error {
 	cols[spillSplit].AppendInt(int64(c.splits.Hash(e.ID)), true)
 
 	for i := range p.columns {
-		if at := p.columns[i].spill; at >= 0 {
-			clip := p.columns[i].Clip
-			appendValue(&cols[at], &e.Columns[i], clip)
+		if col := &p.columns[i]; col.spill >= 0 {
+			appendValue(&cols[col.spill], &e.Columns[col.derived], col.Clip)
 		}
 	}
 	missing := int64(0)
@@ -175,5 +236,4 @@ func (c *collector) add(e *pit.Example) error {
 			appendValue(&cols[at], &v, nil)
 		}
 	}
-	return c.out.Done(partition)
 }

@@ -29,20 +29,30 @@ const (
 	Stable     = "stable"
 )
 
+// What a build makes: a dataset version, or the rows of its step 5, before
+// labels, sampling, cleaning and anonymisation of rare values.
+const (
+	StageDataset  = "dataset"
+	StageFeatures = "features"
+)
+
 // Config is everything that a build depends on. The dataset's bytes are a
 // function of all of it but Output, TempDir, Workers, Now, Logger and Progress.
 type Config struct {
 	View       pit.View
 	Definition *definition.Definition
+	Stage      string        // StageDataset (default) or StageFeatures
 	Version    string        // digits and dots: 1.0, 2.0.1
 	Window     time.Duration // examples are at most so much older than AsOf
 	// AsOf is the moment T. It must be the view's; 0 takes it from there.
-	AsOf          change.Version
+	AsOf    change.Version
+	Inexact string // Keep (default) or Drop
+	// These decide steps 7 to 10, and StageFeatures looks at none of them.
 	NegativeRatio string // decimal: sampled rows for each positive one
 	TestSize      string // decimal, above 0 and below 1
 	Seed          int64
-	Inexact       string // Keep (default) or Drop
 	Outliers      string // Drop (default) or Keep
+	Strict        bool   // warnings of gates fail
 	// Output is the directory that holds the versions; it is made if missing.
 	Output string
 	// TempDir holds the spill, about 300 bytes for each candidate. "" puts it
@@ -50,7 +60,6 @@ type Config struct {
 	TempDir    string
 	Key        []byte // the secret, 32 bytes (LoadKey)
 	Pseudonyms string // PerVersion (default) or Stable
-	Strict     bool   // warnings fail
 	Workers    int    // 0: one for each processor
 	// Now gives created_at and extraction_date, and nothing else.
 	Now func() time.Time
@@ -82,9 +91,11 @@ type checked struct {
 	stable          bool
 }
 
-// Validate checks what needs neither view nor key: every setting, and that the
-// version does not exist yet. Build does so too; a caller that asks before it
-// opens the view spares the wait. All faults are reported at once.
+// Validate checks what needs no key: every setting, that the version does not
+// exist yet, and, once there is a view, that it holds the history that is needed.
+// Build does so too; a caller that asks before it opens the view, and again before
+// it makes the key, spares the wait and makes nothing in vain. All faults are
+// reported at once.
 //
 // Errors: those of Build for a wrong setting and an existing version.
 func (c Config) Validate() error {
@@ -95,7 +106,12 @@ func (c Config) Validate() error {
 	if err := k.settings(); err != nil {
 		return err
 	}
-	return (&stage{version: k.Version, target: filepath.Join(k.Output, "v"+k.Version)}).refuse()
+	if k.View != nil {
+		if err := k.moments(); err != nil {
+			return err
+		}
+	}
+	return k.staging().refuse()
 }
 
 // settings checks and completes what needs neither view nor key.
@@ -112,13 +128,8 @@ func (k *checked) settings() error {
 	}
 	if k.Window <= 0 {
 		bad("window-days", "the window must be longer than nothing")
-	}
-	var err error
-	if k.ratio, err = labels.ParseRatio(k.NegativeRatio); err != nil {
-		bad("negative-ratio", "%v", err)
-	}
-	if k.testSize, err = labels.ParseTestSize(k.TestSize); err != nil {
-		bad("test-size", "%v", err)
+	} else if k.Stage != StageFeatures {
+		k.leavesNothing(bad)
 	}
 	choose := func(value *string, setting string, choices ...string) {
 		if *value == "" {
@@ -128,8 +139,18 @@ func (k *checked) settings() error {
 			bad(setting, "%q is neither %s nor %s", *value, choices[0], choices[1])
 		}
 	}
+	choose(&k.Stage, "stage", StageDataset, StageFeatures)
 	choose(&k.Inexact, "inexact", Keep, Drop)
-	choose(&k.Outliers, "outliers", Drop, Keep)
+	if k.Stage != StageFeatures {
+		var err error
+		if k.ratio, err = labels.ParseRatio(k.NegativeRatio); err != nil {
+			bad("negative-ratio", "%v", err)
+		}
+		if k.testSize, err = labels.ParseTestSize(k.TestSize); err != nil {
+			bad("test-size", "%v", err)
+		}
+		choose(&k.Outliers, "outliers", Drop, Keep)
+	}
 	choose(&k.Pseudonyms, "pseudonyms", PerVersion, Stable)
 	k.stable = k.Pseudonyms == Stable
 	if k.Output == "" {
@@ -147,28 +168,9 @@ func (c Config) check() (*checked, error) {
 		return nil, errors.New("build dataset: a view and a definition are needed")
 	}
 	k := &checked{Config: c}
-	errs := []error{k.settings()}
-	bad := func(setting, format string, args ...any) {
-		errs = append(errs, &ConfigError{Setting: setting, Reason: fmt.Sprintf(format, args...)})
-	}
+	errs := []error{k.settings(), k.moments()}
 	if reason := weakness(c.Key); reason != "" {
 		errs = append(errs, &WeakKeyError{Source: KeyVariable + " or the key file", Reason: reason})
-	}
-	info := c.View.Info()
-	if k.AsOf == 0 {
-		k.AsOf = info.AsOf
-	}
-	k.to = int64(k.AsOf)
-	k.from = k.to - k.Window.Microseconds()
-	switch {
-	case k.AsOf != info.AsOf:
-		bad("as-of", "the view was taken as of %s, not of %s", info.AsOf, k.AsOf)
-	case info.Applied < info.AsOf:
-		bad("as-of", "the store has applied changes up to %s only: choose that moment or an earlier one, or wait", info.Applied)
-	case info.AsOf < info.Birth || info.Birth == 0:
-		bad("as-of", "nothing is known before the first backfill at %s: choose that moment or a later one", info.Birth)
-	case info.Floor > info.Birth && k.from < int64(info.Floor):
-		bad("as-of", "the history needed was removed: with this window the earliest moment is %s", info.Floor+change.Version(k.Window.Microseconds()))
 	}
 	if k.Workers <= 0 {
 		k.Workers = runtime.GOMAXPROCS(0)
@@ -183,4 +185,46 @@ func (c Config) check() (*checked, error) {
 		k.Program = "unknown"
 	}
 	return k, errors.Join(errs...)
+}
+
+// moments checks that the view holds what a dataset of its moment needs.
+func (k *checked) moments() error {
+	info := k.View.Info()
+	if k.AsOf == 0 {
+		k.AsOf = info.AsOf
+	}
+	k.to = int64(k.AsOf)
+	k.from = k.to - k.Window.Microseconds()
+	bad := func(setting, format string, args ...any) error {
+		return &ConfigError{Setting: setting, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case k.AsOf != info.AsOf:
+		return bad("as-of", "the view was taken as of %s, not of %s", info.AsOf, k.AsOf)
+	case info.Applied < info.AsOf:
+		return bad("as-of", "the store has applied changes up to %s only: choose that moment or an earlier one, or wait", info.Applied)
+	case info.AsOf < info.Birth || info.Birth == 0:
+		return bad("as-of", "nothing is known before the first backfill at %s: choose that moment or a later one", info.Birth)
+	case info.Floor > info.Birth && k.from < int64(info.Floor):
+		return bad("as-of", "the history needed was removed: with this window the earliest moment is %s", info.Floor+change.Version(k.Window.Microseconds()))
+	}
+	return nil
+}
+
+// leavesNothing refuses a window in which every example is too young for the
+// definition: an empty dataset tells nobody why.
+func (k *checked) leavesNothing(bad func(setting, format string, args ...any)) {
+	const day = float64(24 * time.Hour)
+	for _, rule := range []struct {
+		drop  bool
+		least time.Duration
+		why   string
+	}{
+		{k.Definition.Labels.DropCensored, k.Definition.Labels.Window, "whose label window passes the as-of moment"},
+		{k.Definition.Example.DropImmature, k.Definition.Example.Maturity, "that is immature"},
+	} {
+		if rule.drop && k.Window <= rule.least {
+			bad("window-days", "the definition drops every example %s, which is all of the last %g days: choose more than that", rule.why, float64(rule.least)/day)
+		}
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,14 +15,14 @@ import (
 )
 
 // describe writes metadata and report beside the data files.
-func (b *build) describe(ctx context.Context, d *decisions, e *exported, gates []Gate, s *stage) (*Result, error) {
+func (b *build) describe(ctx context.Context, d *decisions, e *exported, gates []Gate, s *staging) (*Result, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	now := b.Now()
 	r := b.report(d, e, gates)
 	r.Identity.CreatedAt = now.UTC()
-	text, err := b.metadata(d, e, r, now).encode()
+	text, err := encode(b.metadata(d, e, r, now))
 	if err != nil {
 		return nil, err
 	}
@@ -34,12 +33,8 @@ func (b *build) describe(ctx context.Context, d *decisions, e *exported, gates [
 		return nil, fmt.Errorf("render report: %w", err)
 	}
 	for name, content := range map[string][]byte{metadataName: text, reportName: page.Bytes()} {
-		err := writeFile(s.path(name), func(f *os.File) error {
-			_, err := f.Write(content)
-			return err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("write %s: %w", name, err)
+		if err := writeFile(s.path(name), content); err != nil {
+			return nil, err
 		}
 	}
 	in := func(name string) string { return filepath.Join(s.target, name) }
@@ -72,7 +67,7 @@ func (b *build) report(d *decisions, e *exported, gates []Gate) *report.Data {
 			TrainUsers: e.stats.split[inTrain].users, TestUsers: e.stats.split[inTest].users, ColumnCount: len(b.plan.columns),
 		},
 		Gates: gates, Warnings: b.warnings(d), Charts: b.charts(e), Columns: b.columns(d, e),
-		Faults: []report.Fault{}, Outliers: b.outliers(d), Privacy: b.privacy(d, e),
+		Faults: faults(d.found), Outliers: b.outliers(d), Privacy: b.privacy(d, e),
 		Reproduce: report.Reproduce{
 			Command: b.command(),
 			Notes: []string{
@@ -83,20 +78,31 @@ func (b *build) report(d *decisions, e *exported, gates []Gate) *report.Data {
 	}
 	b.reportFunnel(d, r)
 	b.reportLabels(d, e, r)
-	x := e.stats.exact
-	rows := e.train.rows + e.test.rows
-	r.PointInTime = report.PointInTime{
-		Live: x[0], Trusted: x[1], Inexact: x[2], Older: x[3],
-		LiveShare: ratio(x[0], rows), TrustedShare: ratio(x[1], rows), InexactShare: ratio(x[2], rows), OlderShare: ratio(x[3], rows),
-	}
-	for _, key := range sortedKeys(d.found.tally.Faults) {
-		column, reason, _ := strings.Cut(key, ":")
-		r.Faults = append(r.Faults, report.Fault{Column: column, Reason: reason, Count: d.found.tally.Faults[key]})
-	}
+	r.PointInTime = pointInTime(e.stats.exact)
+	_, r.Lateness = b.lateness(d)
 	for _, o := range []*output{e.train, e.test} {
 		r.Reproduce.Files = append(r.Reproduce.Files, report.File{Name: o.file, Bytes: o.size, Rows: o.rows, SHA256: o.sha256()})
 	}
 	return r
+}
+
+// pointInTime are the shares of rows by how their features were known.
+func pointInTime(x [4]int64) report.PointInTime {
+	rows := x[0] + x[1] + x[2] + x[3]
+	return report.PointInTime{
+		Live: x[0], Trusted: x[1], Inexact: x[2], Older: x[3],
+		LiveShare: ratio(x[0], rows), TrustedShare: ratio(x[1], rows), InexactShare: ratio(x[2], rows), OlderShare: ratio(x[3], rows),
+	}
+}
+
+// faults are the values that a rule made missing.
+func faults(found *collected) []report.Fault {
+	list := []report.Fault{}
+	for _, key := range sortedKeys(found.tally.Faults) {
+		column, reason, _ := strings.Cut(key, ":")
+		list = append(list, report.Fault{Column: column, Reason: reason, Count: found.tally.Faults[key]})
+	}
+	return list
 }
 
 // settings are all that the identity does not show itself.
@@ -172,7 +178,9 @@ func (b *build) reportLabels(d *decisions, e *exported, r *report.Data) {
 	r.Maturity = &report.Maturity{
 		AfterSeconds: int64(b.Definition.Example.Maturity.Seconds()), Immature: d.found.tally.Immature,
 		Examples: examples, Share: ratio(d.found.tally.Immature, examples),
+		Dropped: b.Definition.Example.DropImmature,
 	}
+	b.reportLabelTime(d, examples, r)
 }
 
 // columns describes every column in both splits.

@@ -1,6 +1,7 @@
 // Package snapshot builds a training dataset from a view of the feature store:
 // the ten steps of the dataset contract, from candidates to a published version
-// directory with train and test Parquet, metadata and a quality report.
+// directory with train and test Parquet, metadata and a quality report. Or it
+// stops after step 5 and publishes the rows as they are then.
 //
 // # The passes
 //
@@ -16,6 +17,11 @@
 //	              ├─ rows by class, border of the test rows (10)
 //	              ├─ medians of the train rows             (10)
 //	              └─ partition by partition: filter, map, fill, sort → Parquet
+//
+// StageFeatures writes the rows of step 5 instead, with what pit.Fill makes of
+// each value, as an online answer shows it:
+//
+//	join, fill → spill ── partition by partition: sort → Parquet
 //
 // # What it promises
 //

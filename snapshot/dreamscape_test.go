@@ -226,19 +226,23 @@ func TestDreamscapeBuildsFromAView(t *testing.T) {
 
 func BenchmarkDreamscape(b *testing.B) {
 	view, def := dreamscape(b, 5000, 11)
-	var candidates int64
-	for b.Loop() {
-		c := snapshot.Config{
-			View: view, Definition: def, Version: "1.0", NegativeRatio: "2.0", TestSize: "0.2", Seed: 42, Output: b.TempDir(), Key: key,
-			Workers: 2, Program: "bench",
-		}
-		got, err := snapshot.Build(context.Background(), c)
-		if err != nil {
-			b.Fatal(err)
-		}
-		candidates += got.Funnel[0].Count
+	for _, stage := range []string{snapshot.StageDataset, snapshot.StageFeatures} {
+		b.Run(stage, func(b *testing.B) {
+			var candidates int64
+			for b.Loop() {
+				c := snapshot.Config{
+					View: view, Definition: def, Stage: stage, Version: "1.0", NegativeRatio: "2.0", TestSize: "0.2", Seed: 42, Output: b.TempDir(), Key: key,
+					Workers: 2, Program: "bench",
+				}
+				got, err := snapshot.Build(context.Background(), c)
+				if err != nil {
+					b.Fatal(err)
+				}
+				candidates += got.Funnel[0].Count
+			}
+			b.ReportMetric(float64(candidates)/b.Elapsed().Seconds(), "candidates/s")
+		})
 	}
-	b.ReportMetric(float64(candidates)/b.Elapsed().Seconds(), "candidates/s")
 }
 
 // BenchmarkExamples measures everything but the join.

@@ -2,9 +2,7 @@ package snapshot
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -25,29 +23,23 @@ type exported struct {
 
 // exporter is one worker of the last pass.
 type exporter struct {
+	sorter
 	b       *build
 	d       *decisions
-	scanner *spill.Scanner
-	rows    *spill.Batch // a whole partition
 	fates   []fate
 	scratch groupScratch
-	ids     *pseudonymizer
 	idOut   *spill.Writer // pseudonyms of all ids, to find duplicates
 	stats   *statistics
 
-	kept  []int    // rows that are written, in order
-	idRaw []byte   // pseudonyms of the kept rows' ids, idSize bytes each
-	order []int    // places in idRaw, in the order of kept
 	test  []bool   // by place in kept
 	user  []uint64 // number of the user, by place in kept
 	users uint64
-	hex   []byte
 	w     float32 // sample weight of the sampled outcome
 }
 
 // export writes both files: partition by partition, each filtered, mapped,
 // filled and sorted by a worker, and appended in the order of partitions.
-func (b *build) export(ctx context.Context, d *decisions, s *stage) (_ *exported, err error) {
+func (b *build) export(ctx context.Context, d *decisions, s *staging) (_ *exported, err error) {
 	e := &exported{}
 	if e.train, err = b.newOutput("train", b.Workers, s); err != nil {
 		return nil, err
@@ -71,7 +63,7 @@ func (b *build) export(ctx context.Context, d *decisions, s *stage) (_ *exported
 	if err != nil {
 		return nil, err
 	}
-	if err := b.exportPartitions(ctx, workers, e); err != nil {
+	if err := writePartitions(ctx, b, workers, []*output{inTrain: e.train, inTest: e.test}); err != nil {
 		return nil, err
 	}
 	e.stats = workers[0].stats
@@ -90,101 +82,29 @@ func (b *build) export(ctx context.Context, d *decisions, s *stage) (_ *exported
 }
 
 func (b *build) exporters(d *decisions, ids *spill.Set) ([]*exporter, error) {
-	key, err := subKey(b.Key, b.plan.idColumn, b.Version, b.stable)
+	sorters, err := b.sorters()
 	if err != nil {
 		return nil, err
 	}
 	bins := b.chartBins(d.numbers)
-	all := make([]int, len(b.plan.kinds))
-	for i := range all {
-		all[i] = i
-	}
 	workers := make([]*exporter, b.Workers)
 	for i := range workers {
 		workers[i] = &exporter{
-			b: b, d: d, scanner: b.set.Scanner(all), ids: newPseudonymizer(key, b.plan.idHex),
-			idOut: ids.Writer(i), stats: newStatistics(b.plan, bins),
+			sorter: sorters[i], b: b, d: d, idOut: ids.Writer(i), stats: newStatistics(b.plan, bins),
 			w: labels.Weight(b.sampledAll, b.sampledKept),
 		}
 	}
 	return workers, nil
 }
 
-// exportPartitions has the workers prepare partitions, at most Workers + 2 of
-// them ahead of what is written, and writes them in order.
-func (b *build) exportPartitions(ctx context.Context, workers []*exporter, e *exported) error {
-	ahead := b.Workers + 2
-	tokens := make(chan struct{}, ahead) // full: a worker waits for the writer
-	free := make(chan slice, ahead)      // empty: a worker makes new batches
-	results := make([]chan slice, partitions)
-	for i := range results {
-		results[i] = make(chan slice, 1)
-	}
-	step := b.step("export", partitions)
-	var next atomic.Int64
-	group, ctx := errgroup.WithContext(ctx)
-	for _, w := range workers {
-		group.Go(func() error {
-			for {
-				select {
-				case tokens <- struct{}{}:
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-				p := int(next.Add(1)) - 1
-				if p >= partitions {
-					<-tokens
-					return w.idOut.Flush()
-				}
-				var s slice
-				select {
-				case s = <-free:
-				default:
-					kinds := b.plan.rowKinds()
-					s = slice{spill.NewBatch(kinds), spill.NewBatch(kinds)}
-				}
-				if err := w.partition(ctx, p, s); err != nil {
-					return fmt.Errorf("export: %w", err)
-				}
-				results[p] <- s
-			}
-		})
-	}
-	group.Go(func() error {
-		for p := range partitions {
-			select {
-			case s := <-results[p]:
-				if err := e.train.writer.Write(ctx, s.train); err != nil {
-					return fmt.Errorf("write %s: %w", e.train.file, err)
-				}
-				if err := e.test.writer.Write(ctx, s.test); err != nil {
-					return fmt.Errorf("write %s: %w", e.test.file, err)
-				}
-				select {
-				case free <- s:
-				default:
-				}
-				<-tokens
-				step(1)
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		return nil
-	})
-	return group.Wait()
-}
-
-// partition fills s with the finished rows of a partition.
+// partition implements partitioner: train and test rows that are filtered,
+// mapped, filled and sorted.
 func (x *exporter) partition(ctx context.Context, p int, s slice) error {
-	s.train.Reset()
-	s.test.Reset()
-	var err error
-	if x.rows, err = x.scanner.Load(ctx, p); err != nil {
+	if err := x.load(ctx, p); err != nil {
 		return err
 	}
 	x.fates = x.d.sieve.mark(x.rows, x.fates, &x.scratch)
-	x.sort()
+	x.sort(x.fates)
 	if err := x.divide(); err != nil {
 		return err
 	}
@@ -199,49 +119,19 @@ func (x *exporter) partition(ctx context.Context, p int, s slice) error {
 			return &GateError{Gates: []Gate{nullGate(x.b.plan.columns[i].name, n)}}
 		}
 	}
-	for _, test := range x.test {
-		if test {
-			s.test.Rows++
-		} else {
-			s.train.Rows++
-		}
+	for k := range x.test {
+		s[x.in(k)].Rows++
 	}
 	return nil
 }
 
-// sort puts the rows that stay into the order of the files.
-func (x *exporter) sort() {
-	x.kept, x.idRaw, x.order = x.kept[:0], x.idRaw[:0], x.order[:0]
-	ids := &x.rows.Columns[spillID]
-	size := (x.b.plan.idHex + 1) / 2
-	var rows []int
-	for i, f := range x.fates {
-		if f == stays {
-			x.order = append(x.order, len(rows))
-			rows = append(rows, i)
-			x.idRaw = append(x.idRaw, x.ids.raw(borrow(ids.Text(i)))...)
-		}
-	}
-	entity, moment := &x.rows.Columns[spillEntity], x.rows.Columns[spillTime].Ints
-	id := func(place int) []byte { return x.idRaw[place*size : (place+1)*size] }
-	slices.SortFunc(x.order, func(p, q int) int {
-		a, b := rows[p], rows[q]
-		if c := bytes.Compare(entity.Text(a), entity.Text(b)); c != 0 {
-			return c
-		}
-		return cmp.Or(cmp.Compare(moment[a], moment[b]), bytes.Compare(id(p), id(q)),
-			bytes.Compare(ids.Text(a), ids.Text(b)))
-	})
-	for _, place := range x.order {
-		x.kept = append(x.kept, rows[place])
-	}
-}
+// close implements partitioner.
+func (x *exporter) close() error { return x.idOut.Flush() }
 
 // divide tells train from test, numbers the users, and keeps the ids.
 func (x *exporter) divide() error {
 	x.test, x.user = x.test[:0], x.user[:0]
 	entity := &x.rows.Columns[spillEntity]
-	size := (x.b.plan.idHex + 1) / 2
 	var last []byte
 	for k, i := range x.kept {
 		x.test = append(x.test, x.d.split.test(x.rows, i))
@@ -250,7 +140,7 @@ func (x *exporter) divide() error {
 			x.users++
 		}
 		x.user = append(x.user, x.users)
-		id := x.idRaw[x.order[k]*size : (x.order[k]+1)*size]
+		id := x.id(x.order[k])
 		out := x.idOut.Row(int(id[0]))
 		out.Columns[0].AppendBytes(id, true)
 		if err := x.idOut.Done(int(id[0])); err != nil {
@@ -263,7 +153,7 @@ func (x *exporter) divide() error {
 // column fills one output column.
 func (x *exporter) column(at int, s slice) error {
 	c := &x.b.plan.columns[at]
-	train, test := &s.train.Columns[at], &s.test.Columns[at]
+	train, test := &s[inTrain].Columns[at], &s[inTest].Columns[at]
 	to := func(k int) *spill.Column {
 		if x.test[k] {
 			return test
@@ -272,25 +162,9 @@ func (x *exporter) column(at int, s slice) error {
 	}
 	switch c.origin {
 	case alias:
-		train.AppendRange(&s.train.Columns[c.base], 0, len(s.train.Columns[c.base].Valid))
-		test.AppendRange(&s.test.Columns[c.base], 0, len(s.test.Columns[c.base].Valid))
-	case entityPseudonym:
-		entity := &x.rows.Columns[spillEntity]
-		for k, i := range x.kept {
-			x.hex = hex.AppendEncode(x.hex[:0], entity.Text(i))[:x.b.plan.entityHex]
-			to(k).AppendBytes(x.hex, true)
-		}
-	case idPseudonym:
-		size := (x.b.plan.idHex + 1) / 2
-		digits := hexDigits(c.Derive.Pseudonym.Length)
-		if c.name != x.b.plan.idColumn {
-			return fmt.Errorf("column %s: a second pseudonym of the example's id", c.name)
-		}
-		for k := range x.kept {
-			from := x.order[k] * size
-			x.hex = hex.AppendEncode(x.hex[:0], x.idRaw[from:from+size])[:digits]
-			to(k).AppendBytes(x.hex, true)
-		}
+		s.alias(at, c.base)
+	case entityPseudonym, idPseudonym:
+		return x.pseudonyms(c, to)
 	case weight:
 		outcome := x.rows.Columns[spillOutcome].Ints
 		for k, i := range x.kept {
@@ -324,7 +198,7 @@ func (x *exporter) values(at int, c *column, from *spill.Column, to func(int) *s
 			to(k).AppendBytes(text, ok)
 		}
 	case spill.Float32:
-		value, filled := float32(0), c.Missing == definition.MissingZero
+		value, filled := c.gap.Float, c.gap.Valid
 		if c.isMedian() && x.d.numbers.fills[c.numeric].ok {
 			value, filled = keyFloat(x.d.numbers.fills[c.numeric].key), true
 		}
@@ -337,7 +211,7 @@ func (x *exporter) values(at int, c *column, from *spill.Column, to func(int) *s
 			to(k).AppendFloat(v, ok)
 		}
 	default:
-		value, filled := int64(0), c.Missing == definition.MissingZero || c.Missing == definition.MissingFalse
+		value, filled := c.gap.Int, c.gap.Valid
 		if c.isMedian() && x.d.numbers.fills[c.numeric].ok {
 			value, filled = keyInt(x.d.numbers.fills[c.numeric].key), true
 		}

@@ -135,6 +135,7 @@ func testDefinition() *definition.Definition {
 				{Name: "OPENED", Score: 1, Statuses: []string{"OPENED"}},
 				{Name: "IGNORED", Score: 0},
 			},
+			Recall: definition.DefaultRecall(),
 		},
 		Outliers: []string{"budget", "age"}, Deviations: 3,
 		Privacy: definition.Privacy{MinUsers: 10, Other: "OTHER", Groups: []string{"segment", "flag"}},
@@ -217,6 +218,11 @@ func randomExamples(r *rand.Rand, users int, def *definition.Definition) []pit.E
 			}
 			if r.IntN(7) == 0 && len(list) > 0 && list[len(list)-1].EntityID == entity {
 				e.Time = list[len(list)-1].Time
+			}
+			age := asOf.UnixMicro() - e.Time
+			e.Censored = age < 14*day
+			if e.Goal = e.Outcome == 0 && age >= 30*day; e.Goal {
+				e.GoalAfter = e.Time % (40 * day)
 			}
 			o := def.Labels.Outcomes[e.Outcome]
 			c := e.Columns

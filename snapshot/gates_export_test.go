@@ -8,7 +8,7 @@ func GatesOfVector(c Config, column int, values ...float32) ([]Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPlan(k.Definition)
+	p, err := newPlan(k.Definition, k.Stage)
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,17 @@ func (e *WeakKeyError) Error() string {
 	return fmt.Sprintf("the anonymisation key in %s %s: set it to 64 hex digits from a random source, for example the output of `openssl rand -hex 32`", e.Source, e.Reason)
 }
 
+// EnvironmentKey is the value of ANONYMIZATION_KEY, "" if it is not set. Set to
+// nothing it is a *WeakKeyError: the key that was meant is missing, and no other may
+// take its place.
+func EnvironmentKey() (string, error) {
+	text, set := os.LookupEnv(KeyVariable)
+	if set && text == "" {
+		return "", &WeakKeyError{Source: "the environment variable " + KeyVariable, Reason: "is empty"}
+	}
+	return text, nil
+}
+
 // LoadKey returns the secret from which pseudonyms come: env (the value of
 // ANONYMIZATION_KEY) if it is set, else the content of the key file in dataDir,
 // which is made with mode 0600 if it does not exist; created says that it was,

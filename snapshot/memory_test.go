@@ -18,10 +18,11 @@ import (
 func TestMemoryStaysFlat(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	list := randomExamples(rand.New(rand.NewPCG(1, 1)), 200, testDefinition())
-	peak := func(parts int) (bytes uint64, rows int64) {
+	peak := func(stage string, parts int) (bytes uint64, rows int64) {
 		def := testDefinition()
 		def.Charts = nil
 		c := config(t, def)
+		c.Stage = stage
 		c.Progress = func(string, int64, int64) {
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
@@ -45,9 +46,11 @@ func TestMemoryStaysFlat(t *testing.T) {
 		return bytes, got.Funnel[0].Count
 	}
 	const most = 256 << 20
-	bytes, rows := peak(700)
-	t.Logf("%d rows took %d MiB", rows, bytes>>20)
-	if rows < 700_000 || bytes > most {
-		t.Errorf("%d rows took %d MiB, want at most %d for 700,000 or more", rows, bytes>>20, most>>20)
+	for _, stage := range []string{snapshot.StageDataset, snapshot.StageFeatures} {
+		bytes, rows := peak(stage, 700)
+		t.Logf("%s: %d rows took %d MiB", stage, rows, bytes>>20)
+		if rows < 700_000 || bytes > most {
+			t.Errorf("%s: %d rows took %d MiB, want at most %d for 700,000 or more", stage, rows, bytes>>20, most>>20)
+		}
 	}
 }

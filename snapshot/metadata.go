@@ -34,39 +34,58 @@ type metadata struct {
 		ExtractionDate string   `json:"extraction_date"`
 		SourceTables   []string `json:"source_tables"`
 	} `json:"extraction"`
-	Labels        map[string]any `json:"labels"`      // of train
-	LabelsTest    map[string]any `json:"labels_test"` // of test
-	SchemaVersion string         `json:"schema_version"`
-	Format        string         `json:"format"`
-	Compression   string         `json:"compression"`
+	Labels     map[string]any `json:"labels"`      // of train
+	LabelsTest map[string]any `json:"labels_test"` // of test
+	provenance
+	Settings settings     `json:"settings"`
+	Funnel   []FunnelStep `json:"funnel"`
 
-	Name       string       `json:"name"`
-	AsOf       string       `json:"as_of"`
-	WindowFrom string       `json:"window_from"`
-	WindowTo   string       `json:"window_to"`
-	Watermark  watermark    `json:"watermark"`
-	Definition string       `json:"definition_hash"`
-	Program    programID    `json:"program"`
-	Settings   settings     `json:"settings"`
-	Funnel     []FunnelStep `json:"funnel"`
-
-	Columns     []columnEntry      `json:"columns"`
-	Fills       map[string]any     `json:"fills"`
-	Rare        []rareEntry        `json:"rare"`
-	Classes     []report.Class     `json:"classes"`
-	Outliers    []report.Outlier   `json:"outliers"`
-	Sampling    sampling           `json:"sampling"`
-	PointInTime report.PointInTime `json:"point_in_time"`
-	Joined      joined             `json:"joined"`
-	Maturity    *report.Maturity   `json:"maturity"`
-	Faults      []report.Fault     `json:"faults"`
-	Privacy     report.Privacy     `json:"privacy"`
-	Gates       []Gate             `json:"gates"`
-	Verdict     report.Verdict     `json:"verdict"`
-	Warnings    []string           `json:"warnings"`
+	Columns     []columnEntry       `json:"columns"`
+	Fills       map[string]any      `json:"fills"`
+	Rare        []rareEntry         `json:"rare"`
+	Classes     []report.Class      `json:"classes"`
+	Outliers    []report.Outlier    `json:"outliers"`
+	Sampling    sampling            `json:"sampling"`
+	PointInTime report.PointInTime  `json:"point_in_time"`
+	Lateness    []latenessEntry     `json:"lateness"`
+	Joined      joined              `json:"joined"`
+	Maturity    *report.Maturity    `json:"maturity"`
+	LabelWindow *report.LabelWindow `json:"label_window"`
+	GoalRecall  *report.GoalRecall  `json:"goal_recall"`
+	Faults      []report.Fault      `json:"faults"`
+	Privacy     report.Privacy      `json:"privacy"`
+	Gates       []Gate              `json:"gates"`
+	Verdict     report.Verdict      `json:"verdict"`
+	Warnings    []string            `json:"warnings"`
 
 	Files         []fileEntry `json:"files"`
 	LogicalDigest string      `json:"logical_digest"`
+}
+
+// provenance is what every metadata file tells of its data: their form, and
+// where they come from.
+type provenance struct {
+	SchemaVersion string `json:"schema_version"`
+	Format        string `json:"format"`
+	Compression   string `json:"compression"`
+
+	Name       string    `json:"name"`
+	AsOf       string    `json:"as_of"`
+	WindowFrom string    `json:"window_from"`
+	WindowTo   string    `json:"window_to"`
+	Watermark  watermark `json:"watermark"`
+	Definition string    `json:"definition_hash"`
+	Program    programID `json:"program"`
+}
+
+func (b *build) provenance() provenance {
+	info := b.View.Info()
+	return provenance{
+		SchemaVersion: schemaVersion, Format: "parquet", Compression: "snappy",
+		Name: b.Definition.Name, AsOf: moment(micros(b.to)), WindowFrom: moment(micros(b.from)), WindowTo: moment(micros(b.to)),
+		Watermark:  watermark{Version: info.AsOf.String(), LSN: info.LSN.String()},
+		Definition: b.Definition.Hash, Program: programID{programName, b.Program},
+	}
 }
 
 type watermark struct {
@@ -137,26 +156,23 @@ func (b *build) windowDays() float64 { return float64(b.Window) / float64(24*tim
 
 // metadata fills the file. now is the only moment of the clock.
 func (b *build) metadata(d *decisions, e *exported, r *report.Data, now time.Time) *metadata {
-	info := b.View.Info()
 	m := &metadata{
-		Version: b.Version, CreatedAt: moment(now), SchemaVersion: schemaVersion, Format: "parquet", Compression: "snappy",
+		Version: b.Version, CreatedAt: moment(now), provenance: b.provenance(),
 		Labels: b.labelFigures(e, inTrain), LabelsTest: b.labelFigures(e, inTest),
-		Name: b.Definition.Name, AsOf: moment(micros(b.to)), WindowFrom: moment(micros(b.from)), WindowTo: moment(micros(b.to)),
-		Watermark:  watermark{Version: info.AsOf.String(), LSN: info.LSN.String()},
-		Definition: b.Definition.Hash, Program: programID{programName, b.Program},
 		Settings: settings{
 			WindowDays: b.windowDays(), NegativeRatio: b.NegativeRatio, TestSize: b.TestSize, Seed: b.Seed,
 			AsOf: moment(micros(b.to)), Inexact: b.Inexact, Outliers: b.Outliers, Pseudonyms: b.Pseudonyms, Strict: b.Strict,
 		},
 		Funnel: d.funnel.steps, Fills: map[string]any{}, Rare: []rareEntry{}, Classes: r.Classes, Outliers: r.Outliers,
 		Sampling:    sampling{Outcome: b.Definition.Labels.Sampled, All: b.sampledAll, Kept: b.sampledKept},
-		PointInTime: r.PointInTime, Maturity: r.Maturity, Faults: r.Faults, Privacy: r.Privacy,
+		PointInTime: r.PointInTime, Maturity: r.Maturity, LabelWindow: r.LabelWindow, GoalRecall: r.GoalRecall, Faults: r.Faults, Privacy: r.Privacy,
 		Gates: r.Gates, Verdict: r.Verdict(), Warnings: r.Warnings, LogicalDigest: r.Identity.LogicalDigest,
 	}
 	if b.sampledKept > 0 {
 		m.Sampling.Weight = float64(b.sampledAll) / float64(b.sampledKept)
 	}
 	t := d.found.tally.Exactness
+	m.Lateness, _ = b.lateness(d)
 	m.Joined = joined{t[0], t[1], t[2], t[3]}
 	m.Dataset.TrainRows, m.Dataset.TestRows = e.train.rows, e.test.rows
 	m.Dataset.TotalRows = e.train.rows + e.test.rows
@@ -248,24 +264,33 @@ func (b *build) fill(d *decisions, c *column) (value any, ok bool) {
 	if c.origin == alias {
 		base = &b.plan.columns[c.base]
 	}
-	switch {
-	case base.Missing == definition.MissingUnknown && base.Type == definition.String:
-		return unknown, true
-	case base.Missing == definition.MissingFalse && base.Type == definition.Boolean:
-		return false, true
-	case base.Missing == definition.MissingZero && base.Type != definition.String:
-		return 0, true
-	case base.isMedian() && d.numbers.fills[base.numeric].ok:
+	if base.isMedian() && d.numbers.fills[base.numeric].ok {
 		key := d.numbers.fills[base.numeric].key
 		if base.Type == definition.Float32 {
 			return keyFloat(key), true
 		}
 		return keyInt(key), true
 	}
-	return nil, false
+	return base.gapFill()
 }
 
-func (m *metadata) encode() ([]byte, error) {
+// gapFill is what pit.Fill makes of the column's gaps; ok is false if they stay.
+func (c *column) gapFill() (value any, ok bool) {
+	switch {
+	case !c.gap.Valid:
+		return nil, false
+	case c.Type == definition.String:
+		return c.gap.Text, true
+	case c.Type == definition.Boolean:
+		return c.gap.Int == 1, true
+	case c.Type == definition.Float32:
+		return c.gap.Float, true
+	}
+	return c.gap.Int, true
+}
+
+// encode is a metadata file's text.
+func encode(m any) ([]byte, error) {
 	text, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode metadata: %w", err)
@@ -281,20 +306,24 @@ func (b *build) fileMetadata(o *output, digest string) map[string]string {
 		c := &b.plan.columns[i]
 		roles[c.name], classes[c.name] = string(c.role), string(c.class)
 	}
-	return map[string]string{
+	pairs := map[string]string{
 		"dreamfeed.dataset":         b.Definition.Name,
 		"dreamfeed.version":         b.Version,
-		"dreamfeed.split":           o.name,
 		"dreamfeed.schema_version":  schemaVersion,
 		"dreamfeed.definition_hash": b.Definition.Hash,
 		"dreamfeed.as_of":           moment(micros(b.to)),
-		"dreamfeed.seed":            strconv.FormatInt(b.Seed, 10),
 		"dreamfeed.privacy":         claim,
 		"dreamfeed.roles":           object(roles),
 		"dreamfeed.privacy_classes": object(classes),
 		"dreamfeed.rows":            strconv.FormatInt(o.rows, 10),
 		"dreamfeed.logical_digest":  digest,
 	}
+	if b.Stage == StageFeatures {
+		pairs["dreamfeed.stage"], pairs["dreamfeed.statement"] = b.Stage, featuresStatement
+	} else {
+		pairs["dreamfeed.split"], pairs["dreamfeed.seed"] = o.name, strconv.FormatInt(b.Seed, 10)
+	}
+	return pairs
 }
 
 // object is a JSON object; of strings it cannot fail.

@@ -84,11 +84,14 @@ func contract(c snapshot.Config, examples []pit.Example) *oracle {
 		rows = append(rows, &oracleRow{e: e, user: pseudonym("reader_hash", c.Version, e.EntityID), weight: 1})
 	}
 	remove("inexact", left-len(rows))
-	remove("immature", 0)
 	drop := func(name string, bad func(*oracleRow) bool) {
 		before := len(rows)
 		rows = slices.DeleteFunc(rows, bad)
 		remove(name, before-len(rows))
+	}
+	drop("immature", func(r *oracleRow) bool { return def.Example.DropImmature && r.e.Immature })
+	if def.Labels.DropCensored {
+		drop("censored", func(r *oracleRow) bool { return r.e.Censored })
 	}
 
 	// 7

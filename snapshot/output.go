@@ -14,9 +14,9 @@ import (
 	"dreamfeed/snapshot/spill"
 )
 
-// output is one of the two data files.
+// output is a data file.
 type output struct {
-	name   string // of the split: train or test
+	name   string // of the split, train or test, or features
 	file   string // base name
 	handle *os.File
 	hash   hash.Hash
@@ -36,9 +36,8 @@ func (o *output) Write(p []byte) (int, error) {
 
 func (o *output) sha256() string { return hex.EncodeToString(o.hash.Sum(nil)) }
 
-// newOutput makes the file of a split; workers of its row groups are encoded
-// at once.
-func (b *build) newOutput(name string, workers int, s *stage) (*output, error) {
+// newOutput makes a data file; workers of its row groups are encoded at once.
+func (b *build) newOutput(name string, workers int, s *staging) (*output, error) {
 	o := &output{name: name, file: fmt.Sprintf("%s_v%s.parquet", name, b.Version), hash: sha256.New()}
 	var err error
 	if o.handle, err = os.OpenFile(s.path(o.file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
@@ -114,11 +113,6 @@ func (o *output) abort() {
 		// The directory is about to be removed: there is nothing to save.
 		_ = o.handle.Close()
 	}
-}
-
-// slice is the finished rows of one partition.
-type slice struct {
-	train, test *spill.Batch
 }
 
 // rowKinds are the kinds of the output columns.

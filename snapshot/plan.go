@@ -14,12 +14,11 @@ const (
 	spillEntity   = iota // Text: bytes of the entity's pseudonym
 	spillID              // Text: raw id of the example
 	spillTime            // t, µs
-	spillOutcome         // index of the outcome
 	spillExact           // pit.Exactness
+	spillOutcome         // index of the outcome; with what follows, of a dataset only
 	spillNegative        // h(negatives, id), of sampled outcomes only
 	spillSplit           // h(split, id)
 	spillMissing         // 1 + the first required column without a value, else 0
-	spillFixed
 )
 
 // origin says where an output column's values come from.
@@ -38,6 +37,7 @@ type column struct {
 	*definition.Column        // of an alias: its own name, all else of its base
 	name               string // as written
 	origin             origin
+	derived            int // place in the definition's columns, and so in pit.Example.Columns
 	spill              int // place in the spill, -1 if none
 	base               int // output column that an alias copies
 	file               parquetfile.Column
@@ -46,6 +46,9 @@ type column struct {
 	rare               int // place among the rare-value columns, -1 if none
 	numeric            int // place among the counted numeric columns, -1 if none
 	vector             bool
+	// gap is what pit.Fill makes of a missing value; not valid if it leaves it so.
+	gap     pit.Value
+	gapText []byte
 }
 
 // outlier is a column or value with an outlier rule.
@@ -81,9 +84,8 @@ type plan struct {
 	goal                   int
 }
 
-// newPlan resolves the definition. It finds unclassified columns, since a
-// dataset with one is refused.
-func newPlan(def *definition.Definition) (*plan, error) {
+// newPlan resolves the definition for a stage.
+func newPlan(def *definition.Definition, stage string) (*plan, error) {
 	p := &plan{def: def, entityColumn: "entity", idColumn: "example", sampled: -1, goal: -1}
 	for i, o := range def.Labels.Outcomes {
 		if o.Name == def.Labels.Sampled {
@@ -97,8 +99,11 @@ func newPlan(def *definition.Definition) (*plan, error) {
 		return nil, fmt.Errorf("plan dataset: %d outcomes; there may be 1 to 255", len(def.Labels.Outcomes))
 	}
 	p.kinds = []spill.Kind{
-		spillEntity: spill.Text, spillID: spill.Text, spillTime: spill.Int64, spillOutcome: spill.Bool,
-		spillExact: spill.Bool, spillNegative: spill.Int64, spillSplit: spill.Int64, spillMissing: spill.Int32,
+		spillEntity: spill.Text, spillID: spill.Text, spillTime: spill.Int64, spillExact: spill.Bool,
+		spillOutcome: spill.Bool, spillNegative: spill.Int64, spillSplit: spill.Int64, spillMissing: spill.Int32,
+	}
+	if stage == StageFeatures {
+		p.kinds = p.kinds[:spillOutcome]
 	}
 	table := def.Table(def.Example.Table)
 	if table == nil {
@@ -107,7 +112,10 @@ func newPlan(def *definition.Definition) (*plan, error) {
 	byName := map[string]int{}
 	for i := range def.Columns {
 		d := &def.Columns[i]
-		c := column{Column: d, name: d.Name, role: d.Role, class: d.Class, spill: -1, rare: -1, numeric: -1}
+		if stage == StageFeatures && !inFeatures(def, d) {
+			continue
+		}
+		c := column{Column: d, name: d.Name, role: d.Role, class: d.Class, derived: i, spill: -1, rare: -1, numeric: -1}
 		if base := d.Derive.Alias; base != "" {
 			at, ok := byName[base]
 			if !ok {
@@ -123,6 +131,14 @@ func newPlan(def *definition.Definition) (*plan, error) {
 			Name: c.name, Type: parquetfile.Type(c.Type), Required: c.Required,
 			Distinct: c.origin == idPseudonym,
 		}
+		switch {
+		case c.origin == alias:
+			c.file.Required = p.columns[c.base].file.Required
+		case c.origin == stored && stage == StageFeatures:
+			c.file.Required = false // the rows that lack the value are still there
+		}
+		c.gap = pit.Fill(c.Column, pit.Value{})
+		c.gapText = []byte(c.gap.Text)
 		byName[d.Name] = len(p.columns)
 		p.columns = append(p.columns, c)
 	}
@@ -131,6 +147,9 @@ func newPlan(def *definition.Definition) (*plan, error) {
 	}
 	if p.idHex == 0 {
 		p.idHex = 64
+	}
+	if stage == StageFeatures {
+		return p, nil
 	}
 	p.placeCounted()
 	if err := p.placeOutliers(byName); err != nil {
@@ -151,6 +170,17 @@ func newPlan(def *definition.Definition) (*plan, error) {
 		p.uniform = append(p.uniform, places)
 	}
 	return p, nil
+}
+
+// inFeatures says whether step 5 has the column: no label, no weight, no copy of
+// one of them.
+func inFeatures(def *definition.Definition, d *definition.Column) bool {
+	if d.Derive.Alias != "" {
+		if d = def.Column(d.Derive.Alias); d == nil {
+			return true // newPlan refuses it
+		}
+	}
+	return d.Role != definition.RoleLabel && d.Derive.Quality != definition.QualityWeight
 }
 
 func (p *plan) add(k spill.Kind) int {
@@ -270,17 +300,13 @@ func hexDigits(length int) int {
 	return length
 }
 
-// appendValue adds a derived value to a spill column. Values that no dataset
-// holds (NaN, infinities) are missing (CONTRACT, "Columns").
+// appendValue adds a derived value to a spill column. Gaps stay: only step 10
+// fills them.
 func appendValue(c *spill.Column, v *pit.Value, clip *[2]float64) {
 	switch c.Kind {
 	case spill.Float32:
-		f := v.Float
-		ok := v.Valid && f-f == 0
-		if ok && clip != nil {
-			f = float32(min(max(float64(f), clip[0]), clip[1]))
-		}
-		c.AppendFloat(f, ok)
+		f, finite := pit.Clip(clip, v.Float)
+		c.AppendFloat(f, v.Valid && finite)
 	case spill.Text:
 		c.AppendText(v.Text, v.Valid)
 	default:

@@ -13,8 +13,8 @@ import (
 	"dreamfeed/internal/durable"
 )
 
-// stagePrefix begins the name of a directory in which a version is built.
-const stagePrefix = ".building-"
+// stagingPrefix begins the name of a directory in which a version is built.
+const stagingPrefix = ".building-"
 
 // VersionExistsError refuses to build a version that exists.
 type VersionExistsError struct {
@@ -26,35 +26,44 @@ func (e *VersionExistsError) Error() string {
 	return fmt.Sprintf("version %s exists in %s and a version is never overwritten: choose another one with --version", e.Version, e.Dir)
 }
 
-// stage is the directory in which a version is made, beside where it will be.
-type stage struct {
+// staging is the directory in which a version is made, beside where it will be.
+type staging struct {
 	version string
 	dir     string // "" once published or discarded
 	target  string
 	lock    *os.File
 }
 
-// newStage refuses a version that exists, removes what dead builds left, and
-// makes a locked directory.
-func newStage(output, version string, log *slog.Logger) (*stage, error) {
-	s := &stage{version: version, target: filepath.Join(output, "v"+version)}
-	if err := s.refuse(); err != nil {
-		return nil, err
+// staging is where what is asked for goes once it is whole: v1.1 or features_v1.1.
+func (k *checked) staging() *staging {
+	name := "v" + k.Version
+	if k.Stage == StageFeatures {
+		name = StageFeatures + "_" + name
 	}
+	return &staging{version: k.Version, target: filepath.Join(k.Output, name)}
+}
+
+// begin refuses a version that exists, removes what dead builds left, and makes
+// a locked directory.
+func (s *staging) begin(log *slog.Logger) error {
+	if err := s.refuse(); err != nil {
+		return err
+	}
+	output := filepath.Dir(s.target)
 	if err := os.MkdirAll(output, 0o755); err != nil {
-		return nil, fmt.Errorf("make the directory for datasets: %w: name one that can be written with --output", err)
+		return fmt.Errorf("make the directory for datasets: %w: name one that can be written with --output", err)
 	}
 	if err := sweep(output, log); err != nil {
-		return nil, err
+		return err
 	}
 	// A sweep that runs between making and locking takes the directory for a
 	// dead one; then the next attempt makes another.
 	for range 10 {
 		// Not os.MkdirTemp, whose mode would have to be widened later, whatever the
 		// umask says.
-		dir := filepath.Join(output, stagePrefix+"v"+version+"-"+rand.Text())
+		dir := filepath.Join(output, stagingPrefix+filepath.Base(s.target)+"-"+rand.Text())
 		if err := os.Mkdir(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make a directory to build in: %w: name one that can be written with --output", err)
+			return fmt.Errorf("make a directory to build in: %w: name one that can be written with --output", err)
 		}
 		f, err := os.Open(dir)
 		if err == nil {
@@ -62,15 +71,15 @@ func newStage(output, version string, log *slog.Logger) (*stage, error) {
 			locked, err = lockDirectory(f)
 			if err == nil && locked && sameDirectory(f, dir) {
 				s.dir, s.lock = dir, f
-				return s, nil
+				return nil
 			}
 			err = errors.Join(err, f.Close())
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(fmt.Errorf("lock the directory to build in: %w", err), os.RemoveAll(dir))
+			return errors.Join(fmt.Errorf("lock the directory to build in: %w", err), os.RemoveAll(dir))
 		}
 	}
-	return nil, fmt.Errorf("lock the directory to build in: other builds in %s keep removing it", output)
+	return fmt.Errorf("lock the directory to build in: other builds in %s keep removing it", output)
 }
 
 func sameDirectory(f *os.File, dir string) bool {
@@ -93,7 +102,7 @@ func sweep(output string, log *slog.Logger) error {
 		return fmt.Errorf("look for unfinished builds: %w", err)
 	}
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagePrefix) {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), stagingPrefix) {
 			continue
 		}
 		dir := filepath.Join(output, e.Name())
@@ -117,7 +126,7 @@ func sweep(output string, log *slog.Logger) error {
 }
 
 // refuse fails if the version exists.
-func (s *stage) refuse() error {
+func (s *staging) refuse() error {
 	switch _, err := os.Lstat(s.target); {
 	case err == nil:
 		return &VersionExistsError{Version: s.version, Dir: s.target}
@@ -128,10 +137,10 @@ func (s *stage) refuse() error {
 }
 
 // path is where a file of the version is made.
-func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *staging) path(name string) string { return filepath.Join(s.dir, name) }
 
 // publish renames the directory, whose files must be synced, to its final name.
-func (s *stage) publish() error {
+func (s *staging) publish() error {
 	if err := s.refuse(); err != nil {
 		return err
 	}
@@ -150,7 +159,7 @@ func (s *stage) publish() error {
 }
 
 // discard removes what was not published and lets the lock go.
-func (s *stage) discard() error {
+func (s *staging) discard() error {
 	var errs []error
 	if s.dir != "" {
 		errs = append(errs, os.RemoveAll(s.dir))
@@ -164,15 +173,16 @@ func (s *stage) discard() error {
 }
 
 // writeFile makes a file whole and synced.
-func writeFile(path string, write func(*os.File) error) error {
+func writeFile(path string, content []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		_, err = f.Write(content)
+		err = errors.Join(err, f.Sync(), f.Close())
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
-	if err := write(f); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return nil
 }
 
 func syncDirectory(dir string) error {

@@ -6,12 +6,8 @@ import (
 	"context"
 	"slices"
 
-	"dreamfeed/internal/definition"
 	"dreamfeed/snapshot/spill"
 )
-
-// unknown is what a missing text becomes under the rule of that name.
-const unknown = string(definition.MissingUnknown)
 
 // fullText is the row's text as step 9 sees it: missing and empty ones filled.
 func (c *column) fullText(from *spill.Column, row int) (text []byte, ok bool) {
@@ -20,8 +16,8 @@ func (c *column) fullText(from *spill.Column, row int) (text []byte, ok bool) {
 			return text, true
 		}
 	}
-	if c.Missing == definition.MissingUnknown {
-		return []byte(unknown), true
+	if c.gap.Valid {
+		return c.gapText, true
 	}
 	return text, from.Valid[row]
 }

@@ -45,23 +45,25 @@ func newPitSource(k *checked) (*pitSource, error) {
 
 func (s *pitSource) parts(ctx context.Context, n int) (int, error) {
 	var err error
-	if s.related, err = pit.LoadRelated(ctx, s.k.View, s.k.Definition, s.k.TempDir, relatedBytes); err != nil {
+	o := pit.Options{AsOf: s.k.AsOf, Window: s.k.Window, CacheBytes: relatedBytes / int64(2*s.k.Workers)}
+	if s.related, err = pit.LoadRelated(ctx, s.k.View, s.k.Definition, o, s.k.TempDir, relatedBytes); err != nil {
 		return 0, err
 	}
-	s.joiners.New = func() any {
-		return s.program.NewJoiner(s.related, pit.Options{AsOf: s.k.AsOf, Window: s.k.Window, CacheBytes: relatedBytes / int64(2*s.k.Workers)})
-	}
+	s.joiners.New = func() any { return s.program.NewJoiner(s.related, o) }
 	s.ranges, err = s.k.View.Ranges(ctx, s.program.Entity(), n)
 	return len(s.ranges), err
 }
 
 func (s *pitSource) scan(ctx context.Context, part int, emit func(*pit.Example) error) (*pit.Tally, error) {
+	tally := &pit.Tally{}
+	if part == 0 { // what is read once for all parts counts in one
+		addLateness(&tally.Lateness, s.related.Lateness())
+	}
 	joiner, ok := s.joiners.Get().(*pit.Joiner)
 	if !ok {
 		return nil, errors.New("scan before parts")
 	}
 	defer s.joiners.Put(joiner)
-	tally := &pit.Tally{}
 	err := s.k.View.Scan(ctx, s.program.Entity(), s.ranges[part], func(e *history.Entity) error {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -90,7 +90,7 @@ SELECT e.id, e.user_id, e.filled,
     (label.name = 'BOOKED')::int AS booking_probability,
     (e.now ->> 'userRating')::int AS user_rating,
     CASE WHEN reaction.at >= e.t THEN floor(extract(epoch FROM reaction.at - e.t))::int END AS time_to_interaction,
-    NOT (coalesce(exactness.inexact, false) OR coalesce(item.inexact, false)) AS features_exact,
+    NOT (e.behind OR coalesce(exactness.inexact, false) OR coalesce(item.inexact, false)) AS features_exact,
     vector.n IS NOT NULL AS has_vector
 FROM example e
 JOIN moment m USING (user_id, t, c)

@@ -1,19 +1,26 @@
 -- What was known at each example's cut-off. Expects pg_temp.setting with one row
 -- (as_of, since, ratio, seed, drop_inexact, keep_outliers), and oracle.version.
 
--- A view as of T holds the versions up to T.
+-- A view as of T holds the versions up to T. What a newer version had replaced by
+-- T - window is not looked at, nor is a row that was gone by then (ADR 0014).
 CREATE TEMP TABLE ver AS
 SELECT *, row_number() OVER (PARTITION BY tbl, id ORDER BY v, pos) = 1 AS first
-FROM oracle.version WHERE v <= (SELECT as_of FROM setting);
+FROM (
+    SELECT *, lead(v) OVER (PARTITION BY tbl, id ORDER BY v, pos) AS next
+    FROM oracle.version WHERE v <= (SELECT as_of FROM setting)
+) x
+WHERE v > (SELECT since FROM setting) OR NOT gone AND (next IS NULL OR next > (SELECT since FROM setting));
 CREATE INDEX ON ver (tbl, id);
 ANALYZE ver;
 
 -- One row a recommendation of the window, deleted ones included. "First version
 -- held" is taken to the letter: of all versions of that id, also those before it
--- was deleted and inserted again.
+-- was deleted and inserted again. One that came live before its window is dated by
+-- the border of the window, and inexact.
 CREATE TEMP TABLE example AS
 SELECT f.id, f.owner AS user_id, e.t,
-    CASE WHEN f.filled THEN e.t ELSE least(e.t, f.v - interval '1 microsecond') END AS c,
+    CASE WHEN f.filled THEN e.t ELSE greatest(least(e.t, f.v - interval '1 microsecond'), (SELECT since FROM setting)) END AS c,
+    NOT f.filled AND f.v <= (SELECT since FROM setting) AS behind,
     f.filled, f.r AS was, l.r AS now, l.gone
 FROM ver f
 CROSS JOIN LATERAL (SELECT (f.r ->> 'createdAt')::timestamp AS t) e

@@ -55,6 +55,7 @@ func (c *compiler) aggregate(a *definition.Aggregate) (*table, func(*Joiner) ([]
 	if t == nil {
 		return nil, nil, fmt.Errorf("there is no table %q", a.Table)
 	}
+	c.rest.note(footing{kind: onTable, index: t.index})
 	where, err := c.filter(t, a.Where)
 	if err != nil {
 		return nil, nil, err
@@ -212,6 +213,7 @@ func (c *compiler) since(s *definition.Since, o output) (derive, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.rest.note(footing{kind: onRow, index: r.source})
 	if r.event == nil {
 		return nil, fmt.Errorf("row %s has no event time: give it last", s.Row)
 	}
@@ -237,6 +239,7 @@ func (c *compiler) member(m *definition.Member) (derive, error) {
 	if t.def.Column(m.Column) == nil {
 		return nil, fmt.Errorf("table %s has no column %q", m.Table, m.Column)
 	}
+	c.rest.note(footing{kind: onTable, index: t.index})
 	where, err := c.filter(t, m.Where)
 	if err != nil {
 		return nil, err

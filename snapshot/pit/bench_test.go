@@ -75,8 +75,9 @@ func BenchmarkTraveller(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	related := related(b, v, def, 1<<20)
-	j := p.NewJoiner(related, pit.Options{Window: 90 * 24 * time.Hour})
+	o := pit.Options{Window: 90 * 24 * time.Hour}
+	related := related(b, v, def, o, 1<<20)
+	j := p.NewJoiner(related, o)
 	e := v.entities["user"][0]
 	var tally pit.Tally
 	n := 0
@@ -118,8 +119,9 @@ func BenchmarkHeavyUser(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	related := related(b, v, def, 1<<20)
-	j := p.NewJoiner(related, pit.Options{Window: 90 * 24 * time.Hour})
+	o := pit.Options{Window: 90 * 24 * time.Hour}
+	related := related(b, v, def, o, 1<<20)
+	j := p.NewJoiner(related, o)
 	var tally pit.Tally
 	n := 0
 	for b.Loop() {

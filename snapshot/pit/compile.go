@@ -26,6 +26,8 @@ type compiler struct {
 	// done are the values and columns that have a step; doing guards against
 	// circles.
 	values, columns []progress
+	// rest is what the step being compiled rests on, nil outside of one.
+	rest *rest
 }
 
 type progress uint8
@@ -158,16 +160,23 @@ func (c *compiler) derived(t target) error {
 		return fmt.Errorf("column %s: rests on itself", column.Name)
 	}
 	state[t.index] = doing
-	derive, err := c.derivation(column)
+	var derive derive
+	rests, err := c.resting(func() (err error) {
+		derive, err = c.derivation(column)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("column %s: %w", column.Name, err)
 	}
 	state[t.index] = done
 	if derive != nil {
-		c.order = append(c.order, step{column.Name, func(j *Joiner) fault { return derive(j, j.value(t)) }})
+		c.order = append(c.order, step{column.Name, func(j *Joiner) fault { return derive(j, j.value(t)) }, c.traced(rests, t)})
 	}
-	if column.Derive.Quality == definition.QualityExact {
+	switch column.Derive.Quality {
+	case definition.QualityExact:
 		c.p.exact = append(c.p.exact, t)
+	case definition.QualityCensored:
+		c.p.censored = append(c.p.censored, t)
 	}
 	return nil
 }
@@ -193,7 +202,12 @@ func (c *compiler) row(name string) (*namedRow, error) {
 		return nil, fmt.Errorf("row %s: rests on itself", name)
 	}
 	r.state = doing
-	run, err := c.find(r)
+	var run func(*Joiner) (*version, fault)
+	var gone func(*Joiner) bool
+	rests, err := c.resting(func() (err error) {
+		run, gone, err = c.find(r)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("row %s: %w", name, err)
 	}
@@ -205,23 +219,25 @@ func (c *compiler) row(name string) (*namedRow, error) {
 		v, fault := run(j)
 		j.source[source] = v
 		return fault
-	}})
+	}, c.tracedRow(rests, source, gone)})
 	return r, nil
 }
 
-// find compiles how a named row is found.
-func (c *compiler) find(r *namedRow) (func(*Joiner) (*version, fault), error) {
+// find compiles how a named row is found, and whether one was held that is
+// deleted at the cut-off.
+func (c *compiler) find(r *namedRow) (run func(*Joiner) (*version, fault), gone func(*Joiner) bool, err error) {
 	where, err := c.filter(r.table, r.def.Where)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if len(r.def.Match) > 0 {
 		return c.match(r, where)
 	}
 	if r.table.def.Entity != c.p.example.def.Entity {
-		return nil, fmt.Errorf("table %s belongs to entity %q, not to the example's: give match", r.table.name, r.table.def.Entity)
+		return nil, nil, fmt.Errorf("table %s belongs to entity %q, not to the example's: give match", r.table.name, r.table.def.Entity)
 	}
 	t := r.table.index
+	c.rest.note(footing{kind: onTable, index: t})
 	if len(r.def.Last) == 0 {
 		return func(j *Joiner) (*version, fault) {
 			var best *version
@@ -231,10 +247,10 @@ func (c *compiler) find(r *namedRow) (func(*Joiner) (*version, fault), error) {
 				}
 			}
 			return best, ""
-		}, nil
+		}, func(j *Joiner) bool { return j.buriedIn(t, where, nil) }, nil
 	}
 	if r.event, err = c.event(r.table, r.def.Last); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	event := r.event
 	return func(j *Joiner) (*version, fault) {
@@ -253,7 +269,7 @@ func (c *compiler) find(r *namedRow) (func(*Joiner) (*version, fault), error) {
 			}
 		}
 		return best, ""
-	}, nil
+	}, func(j *Joiner) bool { return j.buriedIn(t, where, event) }, nil
 }
 
 // ref compiles a reference.
@@ -263,12 +279,14 @@ func (c *compiler) ref(r definition.Ref) (operand, error) {
 		for i := range c.p.def.Values {
 			if c.p.def.Values[i].Name == r.Column {
 				t := target{true, i}
+				c.rest.note(footing{kind: onTarget, target: t})
 				return operand{source: fromDerived, target: t, output: c.p.def.Values[i].Type}, c.derived(t)
 			}
 		}
 		for i := range c.p.def.Columns {
 			if c.p.def.Columns[i].Name == r.Column {
 				t := target{false, i}
+				c.rest.note(footing{kind: onTarget, target: t})
 				return operand{source: fromDerived, target: t, output: c.p.def.Columns[i].Type}, c.derived(t)
 			}
 		}
@@ -280,12 +298,14 @@ func (c *compiler) ref(r definition.Ref) (operand, error) {
 				source = fromLast
 			}
 		}
+		c.rest.note(footing{kind: onOwn})
 		return c.column(c.p.example, source, r.Column)
 	}
 	named, err := c.row(r.Row)
 	if err != nil {
 		return operand{}, err
 	}
+	c.rest.note(footing{kind: onRow, index: named.source})
 	return c.column(named.table, named.source, r.Column)
 }
 

@@ -297,12 +297,18 @@ func (c *compiler) between(b *definition.Between, o output) (derive, error) {
 		return nil, err
 	}
 	var to []operand
-	for _, r := range b.To {
-		of, err := c.ref(r)
-		if err != nil {
-			return nil, err
+	err = c.any(func() error {
+		for _, r := range b.To {
+			of, err := c.ref(r)
+			if err != nil {
+				return err
+			}
+			to = append(to, of)
 		}
-		to = append(to, of)
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	unit, err := micros(b.Unit)
 	if err != nil {

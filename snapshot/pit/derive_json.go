@@ -66,14 +66,24 @@ const (
 )
 
 func (c *compiler) bound(b *definition.Bound, o output) (derive, error) {
-	var gets []func(*Joiner) *memo
-	for _, r := range b.Of {
-		of, err := c.ref(r)
-		if err != nil {
-			return nil, err
+	var refs []operand
+	err := c.any(func() error {
+		for _, r := range b.Of {
+			of, err := c.ref(r)
+			if err != nil {
+				return err
+			}
+			refs = append(refs, of)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var gets []func(*Joiner) *memo
+	for i, of := range refs {
 		if of.source == fromDerived {
-			return nil, fmt.Errorf("%s is no source column", r)
+			return nil, fmt.Errorf("%s is no source column", b.Of[i])
 		}
 		gets = append(gets, c.fromCell(of, "bound", func(v *version, m *memo, text []byte) {
 			b := validJSON(text)

@@ -62,6 +62,14 @@ type Example struct {
 	Outcome  int
 	Exact    Exactness
 	Immature bool
+	// Censored says that the label window passes the as-of moment.
+	Censored bool
+	// Goal says that, the label window aside, the outcome at the as-of moment is
+	// the goal, of an example old enough for the goal's recall to be measured.
+	// GoalAfter is then the time from t to the goal in µs, math.MaxInt64 if
+	// nothing tells it.
+	Goal      bool
+	GoalAfter int64
 	// Columns and Values go with the definition's lists of the same names.
 	// Pseudonyms, weights and aliases are left for the dataset to fill.
 	Columns []Value
@@ -84,4 +92,7 @@ type Tally struct {
 	Exactness [4]int64
 	// Immature counts those younger than the maturity at the as-of moment.
 	Immature int64
+	// Lateness is that of the tables of the entity that have a creation column and
+	// rows inserted live since the horizon, by name.
+	Lateness map[string]*Lateness
 }

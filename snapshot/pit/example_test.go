@@ -20,12 +20,13 @@ func examples(ctx context.Context, v pit.View, def *definition.Definition) (err 
 	if err != nil {
 		return err
 	}
-	related, err := pit.LoadRelated(ctx, v, def, os.TempDir(), 64<<20)
+	o := pit.Options{Window: 90 * 24 * time.Hour}
+	related, err := pit.LoadRelated(ctx, v, def, o, os.TempDir(), 64<<20)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, related.Close()) }()
-	joiner := program.NewJoiner(related, pit.Options{Window: 90 * 24 * time.Hour})
+	joiner := program.NewJoiner(related, o)
 	var tally pit.Tally
 	ranges, err := v.Ranges(ctx, program.Entity(), 1)
 	if err != nil {

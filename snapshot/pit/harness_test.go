@@ -3,6 +3,7 @@ package pit_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"sort"
 	"strconv"
@@ -26,6 +27,7 @@ type fact struct {
 	Known              int64
 	Backfilled         bool
 	Deleted, Moved     bool
+	Arrived            bool
 	Values             map[string]any
 }
 
@@ -119,7 +121,7 @@ func build(t testing.TB, def *definition.Definition, info history.Info, facts []
 			})
 			r := history.Row{Table: info.Table(list[0].Table).ID, Key: []byte(k[1])}
 			for _, f := range list {
-				x := history.Version{Version: change.Version(f.Version), Ordinal: f.Ordinal, Known: f.Known, Backfilled: f.Backfilled, Deleted: f.Deleted, Moved: f.Moved}
+				x := history.Version{Version: change.Version(f.Version), Ordinal: f.Ordinal, Known: f.Known, Backfilled: f.Backfilled, Deleted: f.Deleted, Moved: f.Moved, Arrived: f.Arrived}
 				if !f.Deleted {
 					x.Data = encode(t, def, &info, f.Table, f.Values)
 				}
@@ -160,9 +162,9 @@ func (v *view) Entity(_ context.Context, kind, id string) (*history.Entity, erro
 func (v *view) Close() error { return nil }
 
 // related loads the related rows for the length of the test.
-func related(t testing.TB, v *view, def *definition.Definition, budget int64) *pit.RelatedStore {
+func related(t testing.TB, v *view, def *definition.Definition, o pit.Options, budget int64) *pit.RelatedStore {
 	t.Helper()
-	s, err := pit.LoadRelated(context.Background(), v, def, t.TempDir(), budget)
+	s, err := pit.LoadRelated(context.Background(), v, def, o, t.TempDir(), budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,14 +188,17 @@ type got struct {
 
 // join runs the real thing over a view. budget bounds the related rows in
 // memory, cache those decoded.
-func join(t testing.TB, def *definition.Definition, v *view, window time.Duration, budget, cache int64) (map[string]got, pit.Tally) {
+func join(t testing.TB, def *definition.Definition, v pit.View, window time.Duration, budget, cache int64) (map[string]got, pit.Tally) {
 	t.Helper()
 	ctx := context.Background()
-	p, err := pit.Compile(def, &v.info)
+	info := v.Info()
+	p, err := pit.Compile(def, &info)
 	if err != nil {
 		t.Fatal(err)
 	}
-	related, err := pit.LoadRelated(ctx, v, def, t.TempDir(), budget)
+	o := pit.Options{Window: window, CacheBytes: cache}
+	// Its file has no name: nothing is left behind.
+	related, err := pit.LoadRelated(ctx, v, def, o, os.TempDir(), budget)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,10 +207,10 @@ func join(t testing.TB, def *definition.Definition, v *view, window time.Duratio
 			t.Error(err)
 		}
 	}()
-	j := p.NewJoiner(related, pit.Options{Window: window, CacheBytes: cache})
+	j := p.NewJoiner(related, o)
 	all := map[string]got{}
 	var tally pit.Tally
-	err = v.Scan(ctx, p.Entity(), history.Range{}, func(e *history.Entity) error {
+	one := func(e *history.Entity) error {
 		return j.Entity(e, &tally, func(x *pit.Example) error {
 			if _, twice := all[x.ID]; twice {
 				t.Errorf("example %s is handed out twice", x.ID)
@@ -220,9 +225,21 @@ func join(t testing.TB, def *definition.Definition, v *view, window time.Duratio
 			all[strings.Clone(x.ID)] = g
 			return nil
 		})
-	})
+	}
+	ranges, err := v.Ranges(ctx, p.Entity(), 2)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, r := range ranges {
+		if err := v.Scan(ctx, p.Entity(), r, one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if late := related.Lateness(); len(late) > 0 {
+		if tally.Lateness == nil {
+			tally.Lateness = map[string]*pit.Lateness{}
+		}
+		maps.Copy(tally.Lateness, late)
 	}
 	return all, tally
 }

@@ -166,7 +166,7 @@ func (j *Joiner) later(a, b *version) bool {
 }
 
 // load makes row states of the entity's rows in tables that the program reads,
-// leaving out what came after the as-of moment, and appends them by table.
+// of the versions from the horizon to the as-of moment, and hands them to add.
 func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, versions []version, add func(*rowState)) {
 	for n := range e.Rows {
 		h := &e.Rows[n]
@@ -176,11 +176,9 @@ func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, versions 
 		}
 		from := len(versions)
 		ordered := true
-		for i := range h.Versions {
-			v := &h.Versions[i]
-			if v.Version > j.asOf {
-				continue
-			}
+		seen := look(h.Versions, j.asOf, j.horizon)
+		for i := range seen {
+			v := &seen[i]
 			if k := len(versions); k > from && versions[k-1].Known < v.Known {
 				ordered = false
 			}

@@ -20,7 +20,9 @@ type Options struct {
 	// AsOf is T: only versions at or before it count. Zero is the moment of the
 	// view that the program was compiled for.
 	AsOf change.Version
-	// Window is how far before T an example may lie.
+	// Window is how far before T an example may lie. No row is looked at as it
+	// was before the horizon T − Window, so that a history of which retention
+	// removed what lies behind it gives the same. Zero leaves what holds at T.
 	Window time.Duration
 	// CacheBytes bounds, roughly, the decoded related rows that a joiner keeps;
 	// zero is 64 MiB.
@@ -33,8 +35,9 @@ type Joiner struct {
 	program  *Program
 	related  *relatedCache
 	asOf     change.Version
-	moment   int64 // T, µs
-	earliest int64 // T − window, µs
+	horizon  change.Version // T − window
+	moment   int64          // T, µs
+	earliest int64          // T − window, µs
 
 	// of the entity:
 	scratch  *memory
@@ -52,6 +55,11 @@ type Joiner struct {
 	ex      Example
 	faults  []faultCount
 	step    string // the row or value being derived
+	facts   labels.Facts
+
+	// of requests:
+	tracing  tracing
+	answered Answer
 
 	// scratch space:
 	left, right, key []byte
@@ -83,7 +91,7 @@ func (p *Program) NewJoiner(related Related, o Options) *Joiner {
 		o.CacheBytes = 64 << 20
 	}
 	j := &Joiner{
-		program: p, asOf: o.AsOf, moment: int64(o.AsOf), earliest: int64(o.AsOf) - o.Window.Microseconds(),
+		program: p, asOf: o.AsOf, horizon: o.horizon(), moment: int64(o.AsOf), earliest: int64(o.AsOf) - o.Window.Microseconds(),
 		scratch: newMemory(256), tables: make([]tableState, len(p.tables)), source: make([]*version, p.sources),
 	}
 	if related != nil {
@@ -106,13 +114,18 @@ func (p *Program) NewJoiner(related Related, o Options) *Joiner {
 // entity that holds it last at T: under an entity that it has left (a Moved
 // version) it is no candidate. Its first version held is then that with which
 // it came to the entity. A row that was deleted and inserted again is one
-// example, that of the first version.
+// example, that of the first version. One that was recorded at or before the
+// horizon, ahead of its moment, is what the version says that holds there; its
+// cut-off is the horizon, and it is inexact unless that version was backfilled.
 //
 // A joiner that returned an error may be used again; an error of emit is
 // returned as it is.
 func (j *Joiner) Entity(e *history.Entity, tally *Tally, emit func(*Example) error) error {
 	j.begin(e)
 	j.ex.EntityID = e.ID
+	if j.lateness(tally); j.err != nil {
+		return j.err
+	}
 	for _, r := range j.tables[j.program.example.index].rows {
 		if err := j.one(r, tally, emit); err != nil {
 			return err
@@ -181,18 +194,12 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 
 	j.t, j.c = t.Int, t.Int
 	if !first.Backfilled {
-		j.c = min(j.t, int64(first.Version.Version)-1)
+		j.c = max(min(j.t, int64(first.Version.Version)-1), j.earliest)
 	}
-	j.own, j.inexact, j.trusted, j.faults = r, false, false, j.faults[:0]
-	for i := range j.tables {
-		j.tables[i].fresh = false
-	}
-	clear(j.source)
-	clear(j.ex.Values)
-	clear(j.ex.Columns)
-	for _, paths := range j.ex.Uniform {
-		clear(paths)
-	}
+	// Before the horizon there is nothing to look at (ADR 0014).
+	behind := !first.Backfilled && first.Version.Version <= j.horizon
+	j.own, j.inexact, j.trusted, j.faults = r, behind, false, j.faults[:0]
+	j.fresh()
 	j.source[fromFirst], j.source[fromLast] = first, last
 	j.left = id.AppendText(j.left[:0])
 	j.ex.ID, j.ex.Time, j.ex.CutOff = j.texts.string(j.left), j.t, j.c
@@ -233,6 +240,19 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 	return emit(&j.ex)
 }
 
+// fresh forgets what was derived of the example before.
+func (j *Joiner) fresh() {
+	for i := range j.tables {
+		j.tables[i].fresh = false
+	}
+	clear(j.source)
+	clear(j.ex.Values)
+	clear(j.ex.Columns)
+	for _, paths := range j.ex.Uniform {
+		clear(paths)
+	}
+}
+
 // run derives one thing after another.
 func (j *Joiner) run(steps []step) {
 	for i := range steps {
@@ -241,29 +261,6 @@ func (j *Joiner) run(steps []step) {
 			j.faults = append(j.faults, faultCount{steps[i].name, fault})
 		}
 	}
-}
-
-// outcome finds what became of the example.
-func (j *Joiner) outcome() {
-	p := j.program
-	j.ex.Outcome = 0
-	if p.rules == nil {
-		return
-	}
-	var moments labels.Moments
-	for i := range p.moments {
-		if p.moments[i].source != none && p.moments[i].cell(j) != nil {
-			moments = moments.Set(i)
-		}
-	}
-	var status []byte
-	if p.status.source != none {
-		if c := p.status.cell(j); c != nil {
-			j.left = append(c.AppendText(j.left[:0]), 0) // never nil, even if empty
-			status = j.left[:len(j.left)-1]
-		}
-	}
-	j.ex.Outcome = p.rules.Outcome(status, moments)
 }
 
 // exactness is the worst of what the example's features rest on. At a cut-off

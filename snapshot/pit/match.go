@@ -58,12 +58,7 @@ func appendPart(key, text []byte) []byte {
 }
 
 // match compiles how a row of another entity is found.
-func (c *compiler) match(r *namedRow, where *filter) (func(*Joiner) (*version, fault), error) {
-	type alternative struct {
-		number   int
-		relation *relation
-		operands []operand
-	}
+func (c *compiler) match(r *namedRow, where *filter) (run func(*Joiner) (*version, fault), gone func(*Joiner) bool, err error) {
 	var alternatives []alternative
 	for n := range c.p.relations {
 		rel := &c.p.relations[n]
@@ -74,7 +69,7 @@ func (c *compiler) match(r *namedRow, where *filter) (func(*Joiner) (*version, f
 		for _, pair := range r.def.Match[rel.alternative] {
 			of, err := c.ref(pair.Ref)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			a.operands = append(a.operands, of)
 		}
@@ -88,21 +83,27 @@ func (c *compiler) match(r *namedRow, where *filter) (func(*Joiner) (*version, f
 			return nil, ""
 		}
 		for i := range alternatives {
-			a := &alternatives[i]
-			if v := j.find(a.number, a.relation, a.operands, where); v != nil {
+			if v := j.find(&alternatives[i], where); v != nil {
 				return v, ""
 			}
 		}
 		return nil, ""
-	}, nil
+	}, func(j *Joiner) bool { return j.buriedMatch(alternatives, where) }, nil
 }
 
-// find returns the row of a relation that matches at the cut-off; of several
-// the one known latest, then that with the greatest id.
-func (j *Joiner) find(number int, rel *relation, operands []operand, where *filter) *version {
-	key := j.key[:0]
-	for i := range operands {
-		text, ok := operands[i].appendText(j, j.right[:0])
+// alternative is one way in which the row of another entity is found.
+type alternative struct {
+	number   int
+	relation *relation
+	operands []operand
+}
+
+// candidates are the numbers of the entities that may have a row that matches,
+// none if a value to match with is missing.
+func (j *Joiner) candidates(a *alternative) []uint64 {
+	rel, key := a.relation, j.key[:0]
+	for i := range a.operands {
+		text, ok := a.operands[i].appendText(j, j.right[:0])
 		j.right = text[:0]
 		if !ok {
 			j.key = key[:0]
@@ -117,7 +118,7 @@ func (j *Joiner) find(number int, rel *relation, operands []operand, where *filt
 		}
 	}
 	j.key = key
-	numbers, err := j.related.from.Find(j.numbers[:0], number, key)
+	numbers, err := j.related.from.Find(j.numbers[:0], a.number, key)
 	j.numbers = numbers
 	if err != nil {
 		if j.err == nil {
@@ -125,8 +126,15 @@ func (j *Joiner) find(number int, rel *relation, operands []operand, where *filt
 		}
 		return nil
 	}
+	return numbers
+}
+
+// find returns the row of a relation that matches at the cut-off; of several
+// the one known latest, then that with the greatest id.
+func (j *Joiner) find(a *alternative, where *filter) *version {
+	rel, operands := a.relation, a.operands
 	var best *version
-	for _, n := range numbers {
+	for _, n := range j.candidates(a) {
 		e, err := j.related.load(j, n)
 		if err != nil {
 			if j.err == nil {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"dreamfeed/internal/history"
 	"dreamfeed/snapshot/pit"
 )
 
@@ -17,6 +18,7 @@ type oracle struct {
 	facts       []fact
 	birth, asOf int64
 	window      int64
+	gaps        []history.Gap
 
 	// of the example at hand:
 	t, c           int64
@@ -29,7 +31,9 @@ type oracle struct {
 	exactnessCount [4]int64
 }
 
-// versions are those of one row under one entity up to T, oldest first.
+// versions are those of one row under one entity up to T, oldest first, as of
+// which a join may know: not what was replaced by T − window, and not a row that
+// was gone by then (ADR 0014).
 func (o *oracle) versions(entity, table, key string) []fact {
 	var list []fact
 	for _, f := range o.facts {
@@ -43,6 +47,12 @@ func (o *oracle) versions(entity, table, key string) []fact {
 		}
 		return int(a.Ordinal) - int(b.Ordinal)
 	})
+	for len(list) > 1 && list[1].Version <= o.asOf-o.window {
+		list = list[1:]
+	}
+	if len(list) > 0 && list[0].Deleted && list[0].Version <= o.asOf-o.window {
+		list = list[1:]
+	}
 	return list
 }
 
@@ -180,6 +190,9 @@ func (o *oracle) example(entity, key string) (got, bool) {
 	o.c, o.entity, o.own, o.late, o.trusted = o.t, entity, key, false, false
 	if !first.Backfilled {
 		o.c = min(o.t, first.Version-1)
+		if horizon := o.asOf - o.window; o.c < horizon { // recorded before its window
+			o.c, o.late = horizon, true
+		}
 	}
 	out := map[string]string{}
 	set := func(column string, h *held, from string) {
@@ -232,12 +245,12 @@ func (o *oracle) example(entity, key string) (got, bool) {
 	switch {
 	case o.late && o.c < o.birth:
 		g.Exact = pit.InexactOlder
-	case o.late:
+	case o.late || slices.ContainsFunc(o.gaps, func(g history.Gap) bool { return o.c > int64(g.From) && o.c < int64(g.To) }):
 		g.Exact = pit.Inexact
 	case o.trusted:
 		g.Exact = pit.ExactTrusted
 	}
-	out["exact"] = strconv.FormatBool(!o.late)
+	out["exact"] = strconv.FormatBool(g.Exact <= pit.ExactTrusted)
 	o.exactnessCount[g.Exact]++
 	if o.asOf-o.t < 5_000_000 {
 		o.immature++
@@ -321,23 +334,28 @@ func (o *oracle) events(example *held, set func(string, *held, string), out map[
 				newest, anyAt = h, at
 			}
 		}
+		// The filter looks at every row that holds, the window at those that pass.
+		xy := kind == "x" || kind == "y"
+		number, _ := o.get(h, "n")
+		k, _ := strconv.Atoi(number)
+		if !xy && k <= 1 {
+			continue
+		}
 		when, ok := o.event(h, "paid", "at")
 		if !ok || when >= o.t {
 			continue
 		}
-		if kind == "x" || kind == "y" {
+		if xy {
 			paid++
 			if last == nil || when > lastAt || when == lastAt && later(h, last) {
 				last, lastAt = h, when
 			}
 		}
-		if text, ok := o.get(h, "n"); ok {
-			if k, _ := strconv.Atoi(text); k > 1 {
-				if amount, ok := o.get(h, "amount"); ok && amount != "NaN" {
-					r, _ := new(big.Rat).SetString(amount)
-					sum.Add(sum, r)
-					n++
-				}
+		if k > 1 {
+			if amount, ok := o.get(h, "amount"); ok && amount != "NaN" {
+				r, _ := new(big.Rat).SetString(amount)
+				sum.Add(sum, r)
+				n++
 			}
 		}
 	}

@@ -15,7 +15,7 @@ func (c *compiler) path(name string, rule, index int, p definition.Path) error {
 	}
 	out := func(j *Joiner) *Value { return &j.ex.Uniform[rule][index] }
 	if of.source == fromDerived {
-		c.order = append(c.order, step{name, func(j *Joiner) fault {
+		c.order = append(c.order, step{name: name, run: func(j *Joiner) fault {
 			text, ok := of.appendText(j, j.left[:0])
 			j.left = text[:0]
 			if ok {
@@ -47,7 +47,7 @@ func (c *compiler) path(name string, rule, index int, p definition.Path) error {
 		}
 		m.value = Value{Valid: true, Text: j.texts.string(text)}
 	})
-	c.order = append(c.order, step{name, func(j *Joiner) fault {
+	c.order = append(c.order, step{name: name, run: func(j *Joiner) fault {
 		if m := get(j); m != nil {
 			*out(j) = m.value
 		}

@@ -34,9 +34,14 @@ type Program struct {
 	needs     []need
 	steps     []step // the rest that makes features, in order
 	exact     []target
+	censored  []target
 	uniform   []step
 	uniforms  []int // paths of each rule of Gates.Uniform
 	relations []relation
+	// traces are those of needSteps and steps, in their order; the others say
+	// where that of a source, value or column stands.
+	traces                               []trace
+	rowTraces, valueTraces, columnTraces []int
 }
 
 // table is a source table as the store holds it.
@@ -67,6 +72,8 @@ type target struct {
 type step struct {
 	name string
 	run  func(*Joiner) fault
+	// place is where Program.traces says what the step rests on.
+	place int
 }
 
 // MissingError says that the store does not hold what the definition reads.

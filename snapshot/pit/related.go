@@ -33,6 +33,8 @@ type Related interface {
 // for each entity, beside the budget; it holds hashes, which a reader verifies.
 type RelatedStore struct {
 	seed    maphash.Seed
+	asOf    change.Version
+	horizon change.Version
 	budget  int64
 	memory  [][]byte // chunks of encoded histories
 	used    int64
@@ -40,6 +42,7 @@ type RelatedStore struct {
 	written int64
 	pending []byte // what is to be written to the file next
 	places  []place
+	late    map[string]*Lateness
 	// indexes are the relations' keys, by hash.
 	indexes []index
 }
@@ -67,9 +70,13 @@ const (
 // LoadRelated reads the entities that the definition's rows are found among,
 // each kind once. Of their histories budget bytes stay in memory, the others go
 // to a temporary file in dir. With no row that is found by match it reads
-// nothing. The caller closes the store.
-func LoadRelated(ctx context.Context, view View, def *definition.Definition, dir string, budget int64) (*RelatedStore, error) {
+// nothing. Only the versions from the horizon to the as-of moment of o are kept,
+// which must be those of the joiners. The caller closes the store.
+func LoadRelated(ctx context.Context, view View, def *definition.Definition, o Options, dir string, budget int64) (*RelatedStore, error) {
 	info := view.Info()
+	if o.AsOf == 0 {
+		o.AsOf = info.AsOf
+	}
 	tables, byID, err := catalog(def, &info)
 	if err != nil {
 		return nil, fmt.Errorf("load related rows: %w", err)
@@ -78,8 +85,8 @@ func LoadRelated(ctx context.Context, view View, def *definition.Definition, dir
 	if err != nil {
 		return nil, fmt.Errorf("load related rows: %w", err)
 	}
-	s := &RelatedStore{seed: maphash.MakeSeed(), budget: budget, indexes: make([]index, len(rels))}
-	if err := s.scan(ctx, view, rels, byID, dir); err != nil {
+	s := &RelatedStore{seed: maphash.MakeSeed(), asOf: o.AsOf, horizon: o.horizon(), budget: budget, indexes: make([]index, len(rels))}
+	if err := s.scan(ctx, view, def, rels, byID, dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("load related rows: %w", err), s.Close())
 	}
 	for _, x := range s.indexes {
@@ -90,15 +97,19 @@ func LoadRelated(ctx context.Context, view View, def *definition.Definition, dir
 	return s, nil
 }
 
-func (s *RelatedStore) scan(ctx context.Context, view View, rels []relation, byID []*table, dir string) error {
+func (s *RelatedStore) scan(ctx context.Context, view View, def *definition.Definition, rels []relation, byID []*table, dir string) error {
 	var kinds []string
 	for i := range rels {
 		if kind := rels[i].table.def.Entity; !slices.Contains(kinds, kind) {
 			kinds = append(kinds, kind)
 		}
 	}
+	watch := newStopwatch(def, s.horizon)
 	for _, kind := range kinds {
 		l := &loading{store: s, kind: kind, rels: rels, byID: byID, dir: dir}
+		if example := def.Table(def.Example.Table); example == nil || example.Entity != kind {
+			l.watch = watch
+		}
 		ranges, err := view.Ranges(ctx, kind, 1)
 		if err != nil {
 			return fmt.Errorf("ranges of %s: %w", kind, err)
@@ -109,6 +120,7 @@ func (s *RelatedStore) scan(ctx context.Context, view View, rels []relation, byI
 			}
 		}
 	}
+	s.late = watch.found
 	return s.flush()
 }
 
@@ -126,6 +138,10 @@ func (s *RelatedStore) Close() error {
 	}
 	return err
 }
+
+// Lateness is that of the related tables, by name, of entities of another kind
+// than the examples': a Joiner counts those of the examples' own.
+func (s *RelatedStore) Lateness() map[string]*Lateness { return s.late }
 
 // Spilled is the number of bytes in the temporary file.
 func (s *RelatedStore) Spilled() int64 { return s.written }
@@ -214,14 +230,22 @@ type loading struct {
 	dir   string
 	data  []byte
 	keys  keyReader
+	watch *stopwatch    // nil where joiners count
+	rows  []history.Row // of the entity at hand, those that are kept
 }
 
 func (l *loading) entity(e *history.Entity) error {
 	s := l.store
 	number := uint32(len(s.places))
-	l.data = appendEntity(l.data[:0], e, func(id uint16) bool {
-		return int(id) < len(l.byID) && l.byID[id] != nil && slices.ContainsFunc(l.rels, func(r relation) bool { return r.table == l.byID[id] })
-	})
+	if e = l.seen(e); len(e.Rows) == 0 {
+		return nil
+	}
+	if l.watch != nil {
+		if err := l.watch.entity(e, l.byID); err != nil {
+			return err
+		}
+	}
+	l.data = appendEntity(l.data[:0], e)
 	if err := s.keep(l.data, l.dir); err != nil {
 		return err
 	}
@@ -253,6 +277,23 @@ func (l *loading) entity(e *history.Entity) error {
 	return nil
 }
 
+// seen is what a join may look at of an entity: the rows that relations find,
+// from the horizon on. It is overwritten by the next.
+func (l *loading) seen(e *history.Entity) *history.Entity {
+	l.rows = l.rows[:0]
+	for i := range e.Rows {
+		r := e.Rows[i]
+		if int(r.Table) >= len(l.byID) || l.byID[r.Table] == nil ||
+			!slices.ContainsFunc(l.rels, func(rel relation) bool { return rel.table == l.byID[r.Table] }) {
+			continue
+		}
+		if r.Versions = look(r.Versions, l.store.asOf, l.store.horizon); len(r.Versions) > 0 {
+			l.rows = append(l.rows, r)
+		}
+	}
+	return &history.Entity{ID: e.ID, Rows: l.rows}
+}
+
 // The form in which a history is kept, all numbers varints:
 //
 //	entity  = id length | id | row count | row × count
@@ -262,23 +303,15 @@ const (
 	flagBackfilled = 1 << iota
 	flagDeleted
 	flagMoved
+	flagArrived
 )
 
-func appendEntity(dst []byte, e *history.Entity, wanted func(table uint16) bool) []byte {
+func appendEntity(dst []byte, e *history.Entity) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(e.ID)))
 	dst = append(dst, e.ID...)
-	rows := 0
-	for i := range e.Rows {
-		if wanted(e.Rows[i].Table) {
-			rows++
-		}
-	}
-	dst = binary.AppendUvarint(dst, uint64(rows))
+	dst = binary.AppendUvarint(dst, uint64(len(e.Rows)))
 	for i := range e.Rows {
 		r := &e.Rows[i]
-		if !wanted(r.Table) {
-			continue
-		}
 		dst = binary.AppendUvarint(dst, uint64(r.Table))
 		dst = binary.AppendUvarint(dst, uint64(len(r.Versions)))
 		for k := range r.Versions {
@@ -287,7 +320,7 @@ func appendEntity(dst []byte, e *history.Entity, wanted func(table uint16) bool)
 			dst = binary.AppendUvarint(dst, uint64(v.Ordinal))
 			dst = binary.AppendVarint(dst, v.Known-int64(v.Version))
 			var flags uint64
-			for i, set := range [...]bool{v.Backfilled, v.Deleted, v.Moved} {
+			for i, set := range [...]bool{v.Backfilled, v.Deleted, v.Moved, v.Arrived} {
 				if set {
 					flags |= 1 << i
 				}
@@ -346,6 +379,7 @@ func decodeEntity(data []byte) (*history.Entity, error) {
 			v.Known = int64(v.Version) + (int64(zigzag>>1) ^ -int64(zigzag&1))
 			flags := number()
 			v.Backfilled, v.Deleted, v.Moved = flags&flagBackfilled != 0, flags&flagDeleted != 0, flags&flagMoved != 0
+			v.Arrived = flags&flagArrived != 0
 			v.Data = bytes()
 		}
 		e.Rows = append(e.Rows, r)

@@ -10,19 +10,21 @@ type Data struct {
 	Gates    []Gate   `json:"gates"`
 	// Warnings are sentences on what no gate measures: a column that has no
 	// median to be filled with, a gap in the history.
-	Warnings    []string    `json:"warnings,omitempty"`
-	Funnel      []Step      `json:"funnel"`
-	Classes     []Class     `json:"classes,omitempty"`
-	Labels      []Label     `json:"labels,omitempty"`
-	Maturity    *Maturity   `json:"maturity,omitempty"`
-	Charts      []Chart     `json:"charts,omitempty"`
-	Columns     []Column    `json:"columns,omitempty"`
-	PointInTime PointInTime `json:"point_in_time"`
-	Lateness    []Lateness  `json:"lateness,omitempty"`
-	Faults      []Fault     `json:"faults,omitempty"`
-	Outliers    []Outlier   `json:"outliers,omitempty"`
-	Privacy     Privacy     `json:"privacy"`
-	Reproduce   Reproduce   `json:"reproduce"`
+	Warnings    []string     `json:"warnings,omitempty"`
+	Funnel      []Step       `json:"funnel"`
+	Classes     []Class      `json:"classes,omitempty"`
+	Labels      []Label      `json:"labels,omitempty"`
+	Maturity    *Maturity    `json:"maturity,omitempty"`
+	LabelWindow *LabelWindow `json:"label_window,omitempty"`
+	GoalRecall  *GoalRecall  `json:"goal_recall,omitempty"`
+	Charts      []Chart      `json:"charts,omitempty"`
+	Columns     []Column     `json:"columns,omitempty"`
+	PointInTime PointInTime  `json:"point_in_time"`
+	Lateness    []Lateness   `json:"lateness,omitempty"`
+	Faults      []Fault      `json:"faults,omitempty"`
+	Outliers    []Outlier    `json:"outliers,omitempty"`
+	Privacy     Privacy      `json:"privacy"`
+	Reproduce   Reproduce    `json:"reproduce"`
 }
 
 // Identity says which dataset this is and what it was made from.
@@ -149,6 +151,34 @@ type Maturity struct {
 	Dropped      bool    `json:"dropped"` // whether they were left out
 }
 
+// LabelWindow says how long after its example an outcome counts, and how many
+// examples are too young for all of that time to have passed.
+type LabelWindow struct {
+	Seconds  int64   `json:"seconds"`
+	Censored int64   `json:"censored"` // rows
+	Examples int64   `json:"examples"` // rows that Censored is counted among
+	Share    float64 `json:"share"`
+	Dropped  bool    `json:"dropped"` // whether they were left out
+}
+
+// GoalRecall says how much of the goal a label window would see: of the examples
+// that are old enough and reached the goal in the end, the shares that did so
+// soon. A label window has no part in it.
+type GoalRecall struct {
+	Goal       string `json:"goal"`
+	AgeSeconds int64  `json:"age_seconds"` // examples younger than this are not looked at
+	Examples   Figure `json:"examples"`    // rows that reached the goal
+	// Within rises by its lengths.
+	Within []Reached `json:"within"`
+}
+
+// Reached is how many examples reached the goal within a length of time.
+type Reached struct {
+	Seconds  int64  `json:"seconds"`
+	Examples Figure `json:"examples"` // rows
+	Share    Figure `json:"share"`    // of all that reached it
+}
+
 // ChartKind is how a chart of the definition is drawn.
 type ChartKind string
 
@@ -242,12 +272,16 @@ type PointInTime struct {
 	OlderShare   float64 `json:"older_share"`
 }
 
-// Lateness says how long after an event the rows of a table became known.
+// Lateness says how long after their own creation column the rows of a table
+// became known, of those that came as they happened.
 type Lateness struct {
 	Table string `json:"table"`
 	Rows  int64  `json:"rows"`
-	P50   Figure `json:"p50"` // seconds
-	P99   Figure `json:"p99"` // seconds
+	P50   Figure `json:"p50"`   // seconds
+	P99   Figure `json:"p99"`   // seconds
+	Max   Figure `json:"max"`   // seconds
+	Ahead int64  `json:"ahead"` // rows known before they say they were made
+	Lead  Figure `json:"lead"`  // seconds, the most that one of those was ahead
 }
 
 // Fault counts values that a column's rule made missing.

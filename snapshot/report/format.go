@@ -111,6 +111,9 @@ func duration(seconds float64) string {
 			return minus(trimmed(seconds/unit.size, 1)) + nbsp + unit.name
 		}
 	}
+	if seconds != 0 && math.Abs(seconds) < 0.1 {
+		return minus(trimmed(seconds*1000, 1)) + nbsp + "ms"
+	}
 	return minus(trimmed(seconds, 1)) + nbsp + "s"
 }
 

@@ -26,6 +26,7 @@ func TestNumbersAreWrittenTheSameWayEverywhere(t *testing.T) {
 		{"few bytes stay bytes", size(512), "512 B"},
 		{"seconds become days", duration(7 * 86400), "7 d"},
 		{"less than a second stays seconds", duration(0.4), "0.4 s"},
+		{"less than a tenth becomes milliseconds", duration(-0.0123), "−12.3 ms"},
 		{"a figure beside a threshold has two decimals", figure(Of(0.15004), Share), "15.00 %"},
 		{"a masked figure says so", figure(Figure{Value: 3, Hidden: Masked}, Rows), "masked"},
 		{"no figure is a dash", figure(Figure{Hidden: None}, Rows), "–"},

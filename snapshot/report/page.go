@@ -26,6 +26,7 @@ type page struct {
 	GapRows  int      // columns with a missing value
 	Shifts   *drawing
 	Steps    []Step
+	Recall   []recallRow
 	Sections []section
 }
 
@@ -84,6 +85,9 @@ func newPage(d *Data) (*page, error) {
 		p.Charts = append(p.Charts, view)
 	}
 	if err := p.addColumns(&a); err != nil {
+		return nil, err
+	}
+	if err := p.addRecall(&a); err != nil {
 		return nil, err
 	}
 	p.addSections()
@@ -226,7 +230,7 @@ func (p *page) addSections() {
 		{true, section{"gates", "Gates"}},
 		{true, section{"identity", "Identity"}},
 		{true, section{"funnel", "Funnel"}},
-		{len(p.Classes)+len(p.Labels) > 0, section{"labels", "Labels"}},
+		{len(p.Classes)+len(p.Labels) > 0 || p.GoalRecall != nil, section{"labels", "Labels"}},
 		{true, section{"time", "Point in time"}},
 		{len(p.Charts) > 0, section{"distributions", "Distributions"}},
 		{len(p.Columns) > 0, section{"columns", "Columns"}},

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -248,6 +249,10 @@ func TestDataThatContradictsItselfIsRefused(t *testing.T) {
 		{"bins with a gap", func(d *report.Data) { d.Charts[1].Cells[3].From = 13 }, "does not begin where"},
 		{"an exact minimum of a quasi column", func(d *report.Data) { d.Columns[7].Train.Min = report.Of(3) }, `column "days_since_last_order": the exact minimum`},
 		{"a figure that is no number", func(d *report.Data) { d.Columns[5].Test.Mean.Value /= 0 }, "no finite number"},
+		{"a recall that falls", func(d *report.Data) { d.GoalRecall.Within[3].Share = report.Of(0.7) }, "goal recall within 30 d: the share 0.7 is below the one before"},
+		{"a recall of more than all", func(d *report.Data) { d.GoalRecall.Within[3].Share = report.Of(1.01) }, "goal recall within 30 d: the share 1.01 is below the one before or above 1"},
+		{"a recall of one length twice", func(d *report.Data) { d.GoalRecall.Within[1].Seconds = 86400 }, "goal recall within 1 d: the lengths of time do not rise"},
+		{"a recall that is no number", func(d *report.Data) { d.GoalRecall.Examples.Value = math.Inf(1) }, "goal recall: +Inf is no finite number"},
 		{"no version", func(d *report.Data) { d.Identity.Version = "" }, "name and version"},
 	}
 	for _, test := range tests {

@@ -70,10 +70,17 @@ func sample() report.Data {
 			{Name: "avg_rating", Train: report.Of(3.914), Test: none, Doc: "Mean rating of those who rated."},
 		},
 		Maturity:    &report.Maturity{AfterSeconds: 7 * 86400, Immature: 9_211, Examples: 398_740, Share: 0.0231},
+		LabelWindow: &report.LabelWindow{Seconds: 14 * 86400, Censored: 61_002, Examples: 398_740, Share: 0.15299, Dropped: true},
+		GoalRecall: &report.GoalRecall{Goal: "BOUGHT", AgeSeconds: 30 * 86400, Examples: report.Count(13_207), Within: []report.Reached{
+			{Seconds: 86400, Examples: report.Count(5_811), Share: report.Of(0.44)},
+			{Seconds: 7 * 86400, Examples: report.Count(9_906), Share: report.Of(0.75006)},
+			{Seconds: 14 * 86400, Examples: masked, Share: masked},
+			{Seconds: 30 * 86400, Examples: report.Count(13_001), Share: report.Of(0.98440)},
+		}},
 		Charts:      sampleCharts(&report.Threshold{Low: &low, High: &high}),
 		Columns:     sampleColumns(),
 		PointInTime: report.PointInTime{Live: 88_312, Trusted: 36_264, Inexact: 30_100, Older: 5_324, LiveShare: 0.55195, TrustedShare: 0.22665, InexactShare: 0.188125, OlderShare: 0.033275},
-		Lateness:    []report.Lateness{{Table: "offers", Rows: 412_337, P50: report.Of(0.4), P99: report.Of(93)}, {Table: "orders", Rows: 51_002, P50: report.Of(0.5), P99: report.Of(7203)}},
+		Lateness:    []report.Lateness{{Table: "offers", Rows: 412_337, P50: report.Of(0.4), P99: report.Of(93), Max: report.Of(86_400), Ahead: 12, Lead: report.Of(1.5)}, {Table: "orders", Rows: 51_002, P50: report.Of(0.5), P99: report.Of(7203), Max: report.Figure{Hidden: report.Masked}, Lead: report.Figure{Hidden: report.Masked}}},
 		Faults: []report.Fault{
 			{Column: "taste_1", Reason: "wrong_length", Count: 318},
 			{Column: "pages", Reason: "not_a_number", Count: 41},

@@ -36,6 +36,7 @@ func (d *Data) Validate() error {
 	for _, l := range d.Labels {
 		finite(fault, "label "+l.Name, l.Train, l.Test)
 	}
+	d.validateRecall(fault)
 	for _, c := range d.Classes {
 		finite(fault, "class "+c.Name, c.Score, c.Train, c.Test, c.TrainShare, c.TestShare)
 	}

@@ -133,3 +133,25 @@ func (c *Column) AppendRange(from *Column, first, end int) {
 		c.Ints = append(c.Ints, from.Ints[first:end]...)
 	}
 }
+
+// AppendRows adds some rows of a column of the same kind, in the order given.
+func (c *Column) AppendRows(from *Column, rows []int) {
+	for _, i := range rows {
+		c.Valid = append(c.Valid, from.Valid[i])
+	}
+	switch c.Kind {
+	case Float32:
+		for _, i := range rows {
+			c.Floats = append(c.Floats, from.Floats[i])
+		}
+	case Text:
+		for _, i := range rows {
+			c.Bytes = append(c.Bytes, from.Text(i)...)
+			c.Ends = append(c.Ends, uint32(len(c.Bytes)))
+		}
+	default:
+		for _, i := range rows {
+			c.Ints = append(c.Ints, from.Ints[i])
+		}
+	}
+}

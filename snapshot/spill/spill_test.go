@@ -184,3 +184,27 @@ func TestAppendRangeCopiesRows(t *testing.T) {
 		}
 	}
 }
+
+func TestAppendRowsCopiesRowsInTheOrderGiven(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 2))
+	from, to := spill.NewBatch(kinds), spill.NewBatch(kinds)
+	for range 50 {
+		appendRandom(r, from)
+	}
+	for range 5 {
+		rows := r.Perm(50)[:r.IntN(51)]
+		for i := range kinds {
+			c := &to.Columns[i]
+			before := len(c.Valid)
+			c.AppendRows(&from.Columns[i], rows)
+			if len(c.Valid) != before+len(rows) {
+				t.Fatalf("column %d: %d rows added, want %d", i, len(c.Valid)-before, len(rows))
+			}
+			for k, row := range rows {
+				if x, y := render(&from.Columns[i], row), render(c, before+k); x != y {
+					t.Fatalf("column %d: %s became %s", i, x, y)
+				}
+			}
+		}
+	}
+}
