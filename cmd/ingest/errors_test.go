@@ -82,6 +82,7 @@ func TestBadInputIsNamedWithItsRemedy(t *testing.T) {
 		want []string
 	}{
 		"an unknown flag":             {[]string{"--databse-url", "x"}, 2, []string{"--databse-url"}},
+		"a history of no length":      {[]string{"--database-url", url, "--history", "10ms"}, 2, []string{"--history", "1s or longer"}},
 		"no database":                 {nil, 2, []string{"DATABASE_URL"}},
 		"a URL that is none":          {[]string{"--database-url", "host:5432/db"}, 2, []string{"postgres://"}},
 		"a server that is not there":  {[]string{"--database-url", "postgres://u@127.0.0.1:1/db"}, 1, []string{"127.0.0.1"}},

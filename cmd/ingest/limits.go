@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"dreamfeed/cdc"
 	"dreamfeed/internal/cli"
@@ -15,6 +16,10 @@ const (
 	// leastReserve keeps the store's files, which are mapped into memory and grow
 	// by tens of MiB, from meeting a full disk.
 	leastReserve = 128 << 20
+	// leastHistory is the shortest history that is kept. Nothing but the moments
+	// that a dataset can be built of depends on it: what views, kept versions and
+	// refills need stays in any case.
+	leastHistory = time.Second
 	// memoryLimit is what the garbage collector aims to stay below unless
 	// GOMEMLIMIT says otherwise. Measured over a backfill of 1.1 million rows:
 	// without a limit 860 MiB, with 600 MiB 15 % more time, with 400 MiB 50 %.
@@ -37,6 +42,10 @@ func (c *runCommand) check() error {
 		return usage("--disk-reserve %d: want %d (128 MiB) or more, for a full disk would end the process", c.DiskReserve, leastReserve)
 	case c.ReplayWindow < 0:
 		return usage("--replay-window %s: want 0 or longer", c.ReplayWindow)
+	case c.History < leastHistory:
+		return usage("--history %s: want %s or longer", c.History, leastHistory)
+	case c.MaxStaleness < 0:
+		return usage("--max-staleness %s: want 0, which is none, or longer", c.MaxStaleness)
 	case c.ReadyLag <= 0:
 		return usage("--ready-lag %s: want longer than 0", c.ReadyLag)
 	case c.MaxRowBytes < 1<<20 || c.MaxRowBytes > 1<<30:

@@ -6,6 +6,10 @@
 //	ingest reset           begin the feed anew where it cannot go on
 //	ingest verify          compare the store with the source while both go on
 //	ingest refill          have the running ingest read tables again
+//	ingest backup          write the store to a file, while it is fed
+//	ingest restore         make a store of backups
+//	ingest rebuild         make a store as of a moment of backups and the stream
+//	ingest features        print the online features of one user
 //	ingest definition      print the definition in force and its hash
 package main
 
@@ -31,6 +35,10 @@ type grammar struct {
 	Check      checkCommand      `cmd:"" help:"Examine the source; print for each fault what mends it."`
 	Reset      resetCommand      `cmd:"" help:"Begin the feed anew where it cannot go on: history stays, the tables are read again."`
 	Refill     refillCommand     `cmd:"" help:"Have the running ingest read tables again, beside the changes that go on; what the source has lost is deleted."`
+	Backup     backupCommand     `cmd:"" help:"Write the store to a file, all of it or what came after an earlier backup; a running ingest goes on meanwhile."`
+	Restore    restoreCommand    `cmd:"" help:"Make the store of a data directory that has none of a full backup and its increments."`
+	Rebuild    rebuildCommand    `cmd:"" help:"Make a data directory with the store as it was at a moment, of a backup and the stream, or of the stream alone."`
+	Features   featuresCommand   `cmd:"" help:"Print the features that a user, and items, would be served with now."`
 	Definition definitionCommand `cmd:"" help:"Print the definition in force and its hash, or the data dictionary."`
 }
 

@@ -30,7 +30,9 @@ func placeOf(mark featurestore.Watermark) cdc.Place {
 func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logger *slog.Logger) (*cdc.Reader, change.Epoch, error) {
 	at := placeOf(store.Watermark())
 	after, err := feed.Locate(ctx, at)
-	if err != nil && feed.Renewable(at, err) {
+	// PostgreSQL was confirmed what came behind the moment of a rebuilt or restored
+	// store: it could not send it again, and the stream may still serve a newer one.
+	if err != nil && store.Until() == 0 && !store.Restored() && feed.Renewable(at, err) {
 		reason := err.Error()
 		if other := (*cdc.OtherStreamError)(nil); errors.As(err, &other) {
 			reason = other.Problem() // its remedy is not needed
@@ -61,7 +63,7 @@ func unfit(err error) error {
 	if !cdc.Damaged(err) {
 		return err
 	}
-	return fmt.Errorf("%w: restore the stream and the store that belong together, or begin the feed anew with: ingest reset --confirm", err)
+	return fmt.Errorf("%w: restore a newer backup of the store, or the stream and the store that belong together, or begin the feed anew with: ingest reset --confirm", err)
 }
 
 // durableLSN is what the store lets PostgreSQL forget, for an external stream:

@@ -51,10 +51,7 @@ func (c *refillCommand) Run(p *program) error {
 	}
 	ctx, stop := cli.Interruptible(p.ctx)
 	defer stop()
-	endpoint, err := featurestore.ReadEndpoint(p.common.DataDir)
-	if errors.Is(err, featurestore.ErrNoEndpoint) {
-		return fmt.Errorf("no ingest runs on data directory %s, and a refill is done by the one that runs: start ingest there, or name the directory with --data-dir", p.common.DataDir)
-	}
+	endpoint, err := featurestore.FindEndpoint(p.common.DataDir, "a refill is done by the one that runs")
 	if err != nil {
 		return err
 	}
@@ -62,14 +59,10 @@ func (c *refillCommand) Run(p *program) error {
 	defer client.Close()
 	var answer refillAnswer
 	err = client.Ask(ctx, refillPath, refillQuestion{Tables: c.Table, Wait: c.Wait.String()}, &answer)
-	var told *featurestore.RemoteError
-	switch {
-	case errors.As(err, &told), errors.Is(err, featurestore.ErrToken):
-		return err
-	case err != nil && ctx.Err() == nil:
-		return fmt.Errorf("the ingest that left its address in data directory %s (process %d) does not answer: look at its log, or start ingest there: %w",
-			p.common.DataDir, endpoint.PID, err)
-	case err != nil:
+	if err != nil && ctx.Err() == nil {
+		err = endpoint.Unanswered(err)
+	}
+	if err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "refilled %s: %d rows as of %s, applied as version %s\n",

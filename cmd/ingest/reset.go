@@ -54,6 +54,9 @@ func (c *resetCommand) Run(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := refuseRebuilt(p.common.DataDir); err != nil {
+		return err
+	}
 	// The store stays open to the end, so that no daemon starts meanwhile.
 	store, err := openForReset(p.common.DataDir, def, logger)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/cli"
 	"dreamfeed/internal/definition"
+	"dreamfeed/snapshot/online"
 )
 
 type runCommand struct {
@@ -29,6 +30,8 @@ type runCommand struct {
 	BackfillWorkers int           `name:"backfill-workers" env:"BACKFILL_WORKERS" default:"2" placeholder:"N" help:"Connections that read the tables at first."`
 	StreamMaxBytes  int64         `name:"stream-max-bytes" env:"STREAM_MAX_BYTES" default:"10737418240" placeholder:"BYTES" help:"Limit of the stream on disk; a full stream pushes back on PostgreSQL."`
 	ReplayWindow    time.Duration `name:"replay-window" env:"REPLAY_WINDOW" default:"168h" placeholder:"DURATION" help:"How long applied changes stay in the stream."`
+	History         time.Duration `name:"history" env:"HISTORY" default:"9600h" placeholder:"DURATION" help:"How far back every version of every row is kept, 400 days by default; of what is older only what held at that moment."`
+	MaxStaleness    time.Duration `name:"max-staleness" env:"MAX_STALENESS" default:"0s" placeholder:"DURATION" help:"Lag above which online features are refused; 0 is none."`
 	ReadyLag        time.Duration `name:"ready-lag" env:"READY_LAG" default:"10s" placeholder:"DURATION" help:"Lag above which /readyz is red."`
 	MaxRowBytes     int           `name:"max-row-bytes" env:"MAX_ROW_BYTES" default:"67108864" placeholder:"BYTES" help:"Largest row that is taken; a larger one stops the feed."`
 	DiskReserve     uint64        `name:"disk-reserve" env:"DISK_RESERVE" default:"268435456" placeholder:"BYTES" help:"Free disk below which reading and applying pause."`
@@ -95,6 +98,9 @@ func (c *runCommand) follow(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := refuseRebuilt(p.common.DataDir); err != nil {
+		return err
+	}
 	access, err := c.open(p.ctx, logger)
 	if err != nil {
 		return err
@@ -143,8 +149,13 @@ func (c *runCommand) follow(p *program) (err error) {
 	if err != nil {
 		return err
 	}
+	features, err := online.New(onlineStore{store}, online.Options{Definition: def, MaxStaleness: c.MaxStaleness, Registerer: registry})
+	if err != nil {
+		return err
+	}
+	defer features.Close()
 	server, err := newServer(serverConfig{
-		Source: source, Store: store, Log: feed, Registry: registry, Definition: def,
+		Source: source, Store: store, Features: features, Epoch: epoch, Log: feed, Registry: registry, Definition: def,
 		ReadyLag: c.ReadyLag, Reserve: c.DiskReserve, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
@@ -172,14 +183,28 @@ func (c *runCommand) follow(p *program) (err error) {
 		g.Add(server.Serve, func(error) { server.Stop() })
 	}
 	{
+		// Stops between two looks at what the store has applied.
+		ctx, cancel := context.WithCancel(p.ctx)
+		g.Add(func() error { return features.Run(ctx) }, func(error) { cancel() })
+	}
+	{
 		// Stops between two trims.
 		ctx, cancel := context.WithCancel(p.ctx)
 		g.Add(func() error { return trim(ctx, feed, store, c.ReplayWindow, logger) }, func(error) { cancel() })
+	}
+	{
+		// Stops within the batch that it is removing.
+		ctx, cancel := context.WithCancel(p.ctx)
+		g.Add(func() error { return store.Sweep(ctx, featurestore.SweepOptions{History: c.History}) }, func(error) { cancel() })
 	}
 	if c.UntilCaughtUp {
 		// Returns, and so ends the daemon, once the barrier is applied.
 		ctx, cancel := context.WithCancel(p.ctx)
 		g.Add(func() error { return untilCaughtUp(ctx, source, store, epoch, logger) }, func(error) { cancel() })
+	}
+	if c.History < def.Defaults.Window {
+		logger.Warn("the history that is kept is shorter than a dataset's window: once it is swept none can be built; raise --history, or build with a shorter --window-days",
+			"history", c.History.String(), "window", def.Defaults.Window.String())
 	}
 	logger.Info("ingest started", "definition", def.Name, "hash", def.Hash, "address", access.listener.Addr().String(), "data", p.common.DataDir)
 	err = g.Run()

@@ -18,9 +18,11 @@ import (
 
 	"dreamfeed/cdc"
 	"dreamfeed/featurestore"
+	"dreamfeed/internal/change"
 	"dreamfeed/internal/cli"
 	"dreamfeed/internal/definition"
 	"dreamfeed/internal/durable"
+	"dreamfeed/snapshot/online"
 )
 
 // stopGrace is how long running requests may go on after a stop was asked for.
@@ -29,6 +31,8 @@ const stopGrace = 5 * time.Second
 type serverConfig struct {
 	Source     *cdc.Source
 	Store      *featurestore.Store
+	Epoch      change.Epoch // of the feed: positions of the source belong to it
+	Features   *online.Service
 	Log        *cdc.Log
 	Registry   *prometheus.Registry
 	Definition *definition.Definition
@@ -61,10 +65,19 @@ func newServer(cfg serverConfig) (*server, error) {
 	mux.Handle("GET /readyz", cfg.Access.public(s.ready))
 	mux.Handle("GET /v1/status", cfg.Access.guard(http.HandlerFunc(s.status)))
 	mux.Handle("GET /metrics", cfg.Access.guard(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
+	features := cfg.Access.guard(cfg.Features.Handler(cfg.Logger))
+	mux.Handle("GET /v1/features/", features)
+	mux.Handle("POST /v1/features", features)
+	s.private(mux, "POST "+lookupPath, http.HandlerFunc(s.lookup))
 	views := featurestore.NewHandler(cfg.Store, token)
 	s.private(mux, "/v1/view", views)
 	s.private(mux, "/v1/view/", views)
+	s.private(mux, "POST "+featurestore.PathBackup, views)
+	s.private(mux, "/v1/keep", views)
+	s.private(mux, "/v1/keep/", views)
 	s.private(mux, "POST "+refillPath, http.HandlerFunc(s.refill))
+	s.private(mux, "POST "+streamPath, http.HandlerFunc(s.stream))
+	s.private(mux, "POST "+featurestore.PathBarrier, http.HandlerFunc(s.barrier))
 	// No ReadTimeout and no WriteTimeout: a view is read as long as it takes, and
 	// its handler sets deadlines of its own.
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, TLSConfig: cfg.Access.tls, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)}
@@ -182,10 +195,8 @@ type statusReport struct {
 		Moment  string `json:"moment"`
 		LSN     string `json:"lsn"`
 	} `json:"applied"`
-	// Earliest is the first moment that a dataset can be built of: that of the
-	// backfill.
-	Earliest string `json:"earliest,omitempty"`
-	Source   struct {
+	momentsReport
+	Source struct {
 		LSN        string `json:"lsn"`
 		Received   string `json:"received_lsn"`
 		Durable    string `json:"durable_lsn"`
@@ -230,9 +241,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		out.StreamFault = err.Error()
 	}
-	if mark.Birth > 0 {
-		out.Earliest = mark.Birth.String()
-	}
+	out.momentsReport = reportMoments(s.Store, store.Gaps, s.Definition.Defaults.Window)
 	if source.State == cdc.Reconnecting {
 		out.Fault = source.Fault
 	}

@@ -130,10 +130,7 @@ func (c *verifyCommand) chosen(def *definition.Definition) ([]*definition.Table,
 // findDaemon finds the daemon of a data directory and asks it what it holds,
 // before anything is asked of the source.
 func findDaemon(ctx context.Context, dataDir string, def *definition.Definition) (featurestore.Endpoint, history.Info, error) {
-	endpoint, err := featurestore.ReadEndpoint(dataDir)
-	if errors.Is(err, featurestore.ErrNoEndpoint) {
-		return endpoint, history.Info{}, fmt.Errorf("no ingest runs on data directory %s, and the store is read through it: start ingest there, or name its directory with --data-dir", dataDir)
-	}
+	endpoint, err := featurestore.FindEndpoint(dataDir, "the store is read through it")
 	if err != nil {
 		return endpoint, history.Info{}, err
 	}

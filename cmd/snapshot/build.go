@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,18 +27,21 @@ import (
 const memoryLimit = 512 << 20
 
 type buildCommand struct {
-	Version       string `name:"version" env:"DATASET_VERSION" default:"1.0" placeholder:"VERSION" help:"Version of the dataset; versions are immutable."`
-	WindowDays    *int   `name:"window-days" env:"DATA_WINDOW_DAYS" placeholder:"DAYS" help:"Examples of so many days before the as-of moment; without it the definition's window, 90."`
-	NegativeRatio string `name:"negative-ratio" env:"NEGATIVE_SAMPLE_RATIO" default:"2.0" placeholder:"RATIO" help:"Not-viewed rows kept for each positive one."`
-	TestSize      string `name:"test-size" env:"TEST_SIZE" default:"0.2" placeholder:"SHARE" help:"Share of the test rows."`
-	Seed          int64  `name:"seed" env:"RANDOM_SEED" default:"42" placeholder:"SEED" help:"Seed of sampling and split."`
-	AsOf          string `name:"as-of" env:"DATASET_AS_OF" placeholder:"MOMENT" help:"Moment of the dataset, like 2026-11-01T00:00:00Z; without it the newest applied one."`
-	Inexact       string `name:"inexact" default:"keep" enum:"keep,drop" placeholder:"keep|drop" help:"What to do with rows whose features are older than their history."`
-	Outliers      string `name:"outliers" default:"drop" enum:"drop,keep" placeholder:"drop|keep" help:"What to do with outliers."`
-	Pseudonyms    string `name:"pseudonyms" default:"per-version" enum:"per-version,stable" placeholder:"per-version|stable" help:"Whether versions may be joined by pseudonym (stable)."`
-	Output        string `name:"output" env:"DATASET_DIR" default:"data/datasets" placeholder:"DIR" help:"Directory of the dataset versions."`
-	Workers       int    `name:"workers" placeholder:"N" help:"Parallel workers, without it one for each core; the result does not depend on it."`
-	Strict        bool   `name:"strict" help:"Let warnings of the quality gates fail the build."`
+	Version       string        `name:"version" env:"DATASET_VERSION" default:"1.0" placeholder:"VERSION" help:"Version of the dataset; versions are immutable."`
+	Stage         string        `name:"stage" default:"dataset" enum:"dataset,features" placeholder:"dataset|features" help:"What to build: the dataset, or the rows of step 5 (features), before labels, sampling, cleaning and anonymisation of rare values, in a file of their own."`
+	WindowDays    *int          `name:"window-days" env:"DATA_WINDOW_DAYS" placeholder:"DAYS" help:"Examples of so many days before the as-of moment; without it the definition's window, 90."`
+	NegativeRatio string        `name:"negative-ratio" env:"NEGATIVE_SAMPLE_RATIO" default:"2.0" placeholder:"RATIO" help:"Not-viewed rows kept for each positive one."`
+	TestSize      string        `name:"test-size" env:"TEST_SIZE" default:"0.2" placeholder:"SHARE" help:"Share of the test rows."`
+	Seed          int64         `name:"seed" env:"RANDOM_SEED" default:"42" placeholder:"SEED" help:"Seed of sampling and split."`
+	AsOf          string        `name:"as-of" env:"DATASET_AS_OF" placeholder:"MOMENT" help:"Moment of the dataset, like 2026-11-01T00:00:00Z, or now for everything that is committed by now; without it the newest applied one."`
+	Wait          time.Duration `name:"wait" default:"30s" placeholder:"DURATION" help:"How long --as-of now waits for the source and for the store to catch up with it."`
+	Keep          bool          `name:"keep" help:"Keep the history that the version is built from, so that it can be built again, until snapshot kept --release."`
+	Inexact       string        `name:"inexact" default:"keep" enum:"keep,drop" placeholder:"keep|drop" help:"What to do with rows whose features are older than their history."`
+	Outliers      string        `name:"outliers" default:"drop" enum:"drop,keep" placeholder:"drop|keep" help:"What to do with outliers."`
+	Pseudonyms    string        `name:"pseudonyms" default:"per-version" enum:"per-version,stable" placeholder:"per-version|stable" help:"Whether versions may be joined by pseudonym (stable)."`
+	Output        string        `name:"output" env:"DATASET_DIR" default:"data/datasets" placeholder:"DIR" help:"Directory of the dataset versions."`
+	Workers       int           `name:"workers" placeholder:"N" help:"Parallel workers, without it one for each core; the result does not depend on it."`
+	Strict        bool          `name:"strict" help:"Let warnings of the quality gates fail the build."`
 }
 
 func (c *buildCommand) Run(p *program) (err error) {
@@ -62,7 +66,10 @@ func (c *buildCommand) Run(p *program) (err error) {
 	if c.Workers < 0 || c.Workers > 1024 {
 		return &cli.UsageError{Err: fmt.Errorf("--workers %d: want 1 to 1024, or 0 for one for each core", c.Workers)}
 	}
-	asOf, err := parseAsOf(c.AsOf, time.Now())
+	if c.Wait < time.Millisecond || c.Wait > time.Hour {
+		return &cli.UsageError{Err: fmt.Errorf("--wait %s: want 1ms to 1h", c.Wait)}
+	}
+	asOf, err := parseAsOf(c.AsOf)
 	if err != nil {
 		return err
 	}
@@ -72,7 +79,7 @@ func (c *buildCommand) Run(p *program) (err error) {
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
 	cfg := snapshot.Config{
-		Definition: def, Version: c.Version, Window: window,
+		Definition: def, Stage: c.Stage, Version: c.Version, Window: window,
 		NegativeRatio: c.NegativeRatio, TestSize: c.TestSize, Seed: c.Seed,
 		Inexact: c.Inexact, Outliers: c.Outliers, Pseudonyms: c.Pseudonyms,
 		Output: c.Output, Strict: c.Strict, Workers: c.Workers,
@@ -86,26 +93,69 @@ func (c *buildCommand) Run(p *program) (err error) {
 		return err
 	}
 	cli.LimitMemory(memoryLimit)
-	view, err := openView(ctx, p.common.DataDir, asOf, logger)
+	var kept *keeper
+	if c.Keep {
+		if kept, err = newKeeper(ctx, p.common.DataDir, c.keptName()); err != nil {
+			return err
+		}
+	}
+	if asOf.barrier {
+		if asOf.version, err = barrier(ctx, p.common.DataDir, c.Wait, logger); err != nil {
+			return err
+		}
+	}
+	view, err := openView(ctx, p.common.DataDir, asOf.version, window, logger)
 	if err != nil {
-		return err
+		return asOf.refused(err, time.Now())
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
 	cfg.View, cfg.AsOf = view, view.Info().AsOf
-	if cfg.Key, err = loadKey(p, logger); err != nil {
+	// The moment, too, before anything is made.
+	if err := usage(cfg.Validate()); err != nil {
 		return err
+	}
+	var result *snapshot.Result // nil until it is built
+	if kept != nil {
+		defer func() {
+			if result == nil {
+				kept.undo(ctx, logger)
+			}
+		}()
+		if err := kept.keep(ctx, view.Info(), window); err != nil {
+			return err
+		}
+	}
+	if result, err = c.build(ctx, p, cfg, logger); err != nil {
+		return err
+	}
+	return printResult(p.stdout, result)
+}
+
+// build builds the dataset of a view.
+func (c *buildCommand) build(ctx context.Context, p *program, cfg snapshot.Config, logger *slog.Logger) (_ *snapshot.Result, err error) {
+	if cfg.Key, err = loadKey(p, logger); err != nil {
+		return nil, err
 	}
 	cfg.Progress = progress(p)
 	result, err := snapshot.Build(ctx, cfg)
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return fmt.Errorf("%w: free some disk, or choose another with --output; nothing was published", err)
+		return nil, fmt.Errorf("%w: free some disk, or choose another with --output; nothing was published", err)
 	case errors.Is(err, syscall.EFBIG):
-		return fmt.Errorf("%w: raise the limit of file sizes with ulimit -f; nothing was published", err)
+		return nil, fmt.Errorf("%w: raise the limit of file sizes with ulimit -f; nothing was published", err)
 	case err != nil:
-		return usage(err)
+		return nil, usage(err)
 	}
-	return printResult(p.stdout, result)
+	return result, nil
+}
+
+// keptName is the name under which --keep keeps what is built. The rows of step
+// 5 have one of their own, so that they and the dataset can be of two moments.
+func (c *buildCommand) keptName() string {
+	if c.Stage == snapshot.StageFeatures {
+		return c.Stage + "_v" + c.Version
+	}
+	return c.Version
 }
 
 // errStopped ends a build that was told to stop.
@@ -120,21 +170,16 @@ func usage(err error) error {
 	return err
 }
 
-// secret is the value of the key's variable. Set to nothing it is not the same
-// as not set: the key that was meant is missing, and no other may take its place.
-func secret() (string, error) {
-	text, set := os.LookupEnv(snapshot.KeyVariable)
-	if set && text == "" {
-		return "", &snapshot.WeakKeyError{Source: "the environment variable " + snapshot.KeyVariable, Reason: "is empty"}
-	}
-	return text, nil
-}
-
 // loadKey reads the secret, and announces it once if it had to be made.
 func loadKey(p *program, logger *slog.Logger) ([]byte, error) {
-	env, err := secret()
+	env, err := snapshot.EnvironmentKey()
 	if err != nil {
 		return nil, err
+	}
+	if found, err := rebuilt(p.common.DataDir); err != nil {
+		return nil, err
+	} else if found {
+		return givenKey(p.common.DataDir, env)
 	}
 	key, created, err := snapshot.LoadKey(p.common.DataDir, env)
 	if created {
@@ -174,6 +219,10 @@ func printResult(w io.Writer, r *snapshot.Result) error {
 	printGates(w, shown)
 	for _, warning := range r.Warnings {
 		fmt.Fprintf(w, "warn  %s\n", warning)
+	}
+	if r.Features != "" {
+		_, err := fmt.Fprintf(w, "%s\n%s\n", r.Features, r.Metadata)
+		return err
 	}
 	_, err := fmt.Fprintf(w, "%s\n%s\n%s\n%s\n", r.Train, r.Test, r.Metadata, r.Report)
 	return err

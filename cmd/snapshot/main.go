@@ -1,7 +1,9 @@
 // Command snapshot builds a training dataset from the feature store.
 //
 //	snapshot --version 1.1                       build a dataset version
+//	snapshot --version 1.1 --stage features      write the rows of its step 5
 //	snapshot pseudonym --version 1.1 --user ID   print a user's pseudonym in it
+//	snapshot kept                                list the versions whose history is kept
 package main
 
 import (
@@ -25,6 +27,7 @@ type grammar struct {
 
 	Build     buildCommand     `cmd:"" default:"withargs" help:"Build a dataset version (the default)."`
 	Pseudonym pseudonymCommand `cmd:"" help:"Print the pseudonyms of users in a dataset version, for whoever holds the key."`
+	Kept      keptCommand      `cmd:"" help:"List the versions whose history is kept (--keep), or let one go."`
 }
 
 // program is what every command of snapshot is given.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,12 +70,19 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 // source is a populated database with the data directory of a feed from it.
 type source struct {
 	url, dataDir string
+	flags        []string // of ingest
 }
 
 // follow populates a database and lets ingest catch up with it.
 func follow(t *testing.T, users int) source {
 	t.Helper()
-	s := source{url: shared.NewDatabase(t), dataDir: filepath.Join(t.TempDir(), "data")}
+	return followAt(t, shared.NewDatabase(t), users)
+}
+
+// followAt is follow with an empty database that is given; flags are for ingest.
+func followAt(t *testing.T, url string, users int, flags ...string) source {
+	t.Helper()
+	s := source{url: url, dataDir: filepath.Join(t.TempDir(), "data"), flags: flags}
 	conn, err := pgx.Connect(t.Context(), s.url)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +112,7 @@ func (s source) ingest(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return start(t, []string{"DATABASE_URL=" + s.url}, program, append([]string{"--data-dir", s.dataDir, "--listen", "127.0.0.1:0"}, args...)...)
+	return start(t, []string{"DATABASE_URL=" + s.url}, program, slices.Concat([]string{"--data-dir", s.dataDir, "--listen", "127.0.0.1:0"}, s.flags, args)...)
 }
 
 // daemon starts ingest, waits until it is ready, and returns its newest moment.

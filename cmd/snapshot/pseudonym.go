@@ -26,7 +26,7 @@ func (c *pseudonymCommand) Run(p *program) error {
 	if err != nil {
 		return &cli.UsageError{Err: err}
 	}
-	env, err := secret()
+	env, err := snapshot.EnvironmentKey()
 	if err != nil {
 		return err
 	}

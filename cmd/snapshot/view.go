@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"dreamfeed/featurestore"
@@ -14,61 +13,91 @@ import (
 	"dreamfeed/snapshot/pit"
 )
 
-// parseAsOf reads --as-of; the zero version is the newest applied moment.
-func parseAsOf(text string, now time.Time) (change.Version, error) {
-	if text == "" {
-		return 0, nil
-	}
-	t, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return 0, &cli.UsageError{Err: fmt.Errorf("--as-of %q is no moment: write it like 2026-11-01T00:00:00Z, with its zone", text)}
-	}
-	if t.After(now) {
-		return 0, fmt.Errorf("--as-of %s lies in the future: a dataset can only be built of a moment that has passed", text)
-	}
-	if !t.After(time.Unix(0, 0)) {
-		return 0, fmt.Errorf("--as-of %s lies before the history of any store: choose a moment after its first backfill", text)
-	}
-	return change.VersionAt(t), nil
+// asOfNow is the --as-of that asks for everything that is committed by now.
+const asOfNow = "now"
+
+// asOf is the moment that --as-of asks for.
+type asOf struct {
+	text string
+	// version is the moment; 0 is the newest closed one, or that of a barrier.
+	version change.Version
+	barrier bool
 }
 
-// openView opens the store as of a moment: through the daemon that holds it,
-// or from its directory when none does. The directory's lock is the truth, the
-// daemon's file only a hint, since a daemon that was killed leaves it behind.
-func openView(ctx context.Context, dataDir string, asOf change.Version, logger *slog.Logger) (pit.View, error) {
+// parseAsOf reads --as-of.
+func parseAsOf(text string) (asOf, error) {
+	switch text {
+	case "":
+		return asOf{}, nil
+	case asOfNow:
+		return asOf{text: text, barrier: true}, nil
+	}
+	t, err := change.ParseMoment(text)
+	if err != nil {
+		return asOf{}, &cli.UsageError{Err: fmt.Errorf("--as-of %w, or now", err)}
+	}
+	// Before 1970 there are no versions; what the store says of the first one
+	// is as true of all before it.
+	return asOf{text: text, version: change.VersionAt(time.UnixMicro(max(1, t.UnixMicro())))}, nil
+}
+
+// refused adds to what a store says of a moment that it cannot show what it
+// cannot know: the moment as it was asked for, and the present one.
+func (a asOf) refused(err error, now time.Time) error {
+	var open *featurestore.NotClosedError
+	if errors.As(err, &open) && open.AsOf > change.VersionAt(now) {
+		return fmt.Errorf("--as-of %s lies in the future: the newest closed moment is %s: choose that or an earlier one, or --as-of now", a.text, open.Newest)
+	}
+	var early *featurestore.TooEarlyError
+	if errors.As(err, &early) && early.AsOf == 1 {
+		return fmt.Errorf("--as-of %s lies before the history of any store: the earliest possible is %s", a.text, early.Earliest)
+	}
+	return err
+}
+
+// barrier asks the daemon for the moment up to which everything that was
+// committed on the source before the call is applied.
+func barrier(ctx context.Context, dataDir string, wait time.Duration, logger *slog.Logger) (change.Version, error) {
+	endpoint, err := featurestore.FindEndpoint(dataDir, "--as-of now asks the one that runs how far the source is applied")
+	if err != nil {
+		return 0, err
+	}
+	client := endpoint.Client()
+	defer client.Close()
+	answer, err := client.Barrier(ctx, wait)
+	if err != nil {
+		return 0, endpoint.Unanswered(fmt.Errorf("--as-of now: %w", err))
+	}
+	logger.Info("everything that was committed is applied", "lsn", answer.LSN.String(), "version", answer.Version.String())
+	return answer.Version, nil
+}
+
+// openView opens the store as of a moment, with the history of a window before
+// it: through the daemon that holds it, or from its directory when none does. The
+// directory's lock is the truth, the daemon's file only a hint, since a daemon
+// that was killed leaves it behind.
+func openView(ctx context.Context, dataDir string, version change.Version, window time.Duration, logger *slog.Logger) (pit.View, error) {
 	var unanswered error
 	if endpoint, err := featurestore.ReadEndpoint(dataDir); err == nil {
-		view, err := endpoint.Dial(ctx, asOf)
+		view, err := endpoint.DialWithin(ctx, version, window)
 		if err == nil {
 			logger.Debug("reading through the daemon", "address", endpoint.Address, "pid", endpoint.PID)
 			return view, nil
 		}
-		if answered(err) {
+		if featurestore.Answered(err) {
 			return nil, err
 		}
 		unanswered = err
 	}
-	store, err := featurestore.Open(filepath.Join(dataDir, "store"), featurestore.Options{Logger: logger, ReadOnly: true})
-	var locked *featurestore.LockedError
-	if errors.As(err, &locked) && unanswered != nil {
-		return nil, fmt.Errorf("process %d holds the store and does not answer for it: %w: look at its log, or stop it and try again", locked.PID, unanswered)
-	}
+	store, err := featurestore.OpenUnanswered(dataDir, unanswered, featurestore.Options{Logger: logger})
 	if err != nil {
 		return nil, err
 	}
-	view, err := store.View(asOf)
+	view, err := store.ViewWithin(version, window)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return &localView{View: view, store: store}, nil
-}
-
-// answered says whether an error is what a daemon said about its store. Any
-// other one may come from another program that has the address by now.
-func answered(err error) bool {
-	var open *featurestore.NotClosedError
-	var early *featurestore.TooEarlyError
-	return errors.Is(err, featurestore.ErrEmpty) || errors.As(err, &open) || errors.As(err, &early)
 }
 
 // localView is a view of a store that is closed with it.
