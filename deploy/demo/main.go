@@ -1,23 +1,23 @@
 // Command demo shows the whole chain on one machine: a throw-away PostgreSQL
 // with a populated Dreamscape database, ingest backfilling it and following
-// live traffic, and snapshot building dataset version 1.0.
+// live traffic, and snapshot building dataset version 1.0 as of a moment in the
+// middle of the traffic and 1.1 as of now. Then the store of that moment is rebuilt
+// from the stream, 1.0 is built of it again and must be the same bytes; and the
+// features of this moment are asked for beside the same user's row of 1.1.
 //
 //	workload ──SQL──▶ PostgreSQL ──replication──▶ bin/ingest ◀──view── bin/snapshot
+//	                                                 │ ▲
+//	                  bin/ingest rebuild ◀──stream───┘ └── /v1/features
 //
-// Everything it starts it ends; stream, store and dataset stay in its directory.
+// Everything it starts it ends; stream, stores and datasets stay in its directory.
 package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -90,21 +90,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	say("ingest has backfilled and follows the database; %s/v1/status tells more", ingest.base)
 
 	say("live traffic for %s at %d transactions a second", s.traffic, s.rate)
-	if err := traffic(ctx, url, s); err != nil {
+	if err := traffic(ctx, url, s, 0); err != nil {
 		return err
 	}
-	status, err := ingest.waitIdle(ctx)
+	earlier, err := ingest.waitIdle(ctx)
 	if err != nil {
 		return err
 	}
-	say("applied up to %s, lag %d bytes", status.Applied.Moment, status.Lag.Bytes)
-
-	say("snapshot --version 1.0")
-	command := exec.CommandContext(ctx, filepath.Join(s.bin, "snapshot"), "--version", "1.0",
-		"--data-dir", filepath.Join(s.dir, "data"), "--output", filepath.Join(s.dir, "datasets"), "--log-level", "warn")
-	command.Stdout, command.Stderr = stdout, stderr
-	if err := command.Run(); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+	if err := traffic(ctx, url, s, 1); err != nil {
+		return err
+	}
+	if _, err := ingest.waitIdle(ctx); err != nil {
+		return err
+	}
+	p := &programs{settings: s, stdout: stdout, stderr: stderr, say: say}
+	if err := p.travel(ctx, earlier.Applied.Moment); err != nil {
+		return err
+	}
+	if err := p.lookUp(ctx, ingest, url); err != nil {
+		return err
 	}
 	if err := ingest.stop(); err != nil {
 		return fmt.Errorf("ingest did not stop cleanly: %w; its log is %s", err, ingest.log)
@@ -156,127 +160,8 @@ func populate(ctx context.Context, server *pgtest.Server, url string, s settings
 	return nil
 }
 
-func traffic(ctx context.Context, url string, s settings) error {
-	_, err := workload.Run(ctx, url, workload.Traffic{Seed: s.seed, Rate: float64(s.rate), Duration: s.traffic, Connections: 4})
+// traffic runs one half of the live traffic.
+func traffic(ctx context.Context, url string, s settings, half int64) error {
+	_, err := workload.Run(ctx, url, workload.Traffic{Seed: s.seed + half, Rate: float64(s.rate), Duration: s.traffic / 2, Connections: 4})
 	return err
-}
-
-// daemon is the running ingest.
-type daemon struct {
-	command *exec.Cmd
-	base    string
-	log     string
-	done    chan struct{}
-	err     error
-}
-
-func startIngest(ctx context.Context, s settings, url string) (*daemon, error) {
-	listen, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	d := &daemon{base: "http://" + listen, log: filepath.Join(s.dir, "ingest.log"), done: make(chan struct{})}
-	d.command = exec.CommandContext(ctx, filepath.Join(s.bin, "ingest"),
-		"--data-dir", filepath.Join(s.dir, "data"), "--listen", listen, "--log-file", d.log)
-	d.command.Env = append(os.Environ(), "DATABASE_URL="+url)
-	d.command.Stderr = os.Stderr
-	d.command.Cancel = func() error { return d.command.Process.Signal(syscall.SIGTERM) }
-	d.command.WaitDelay = 20 * time.Second
-	if err := d.command.Start(); err != nil {
-		return nil, fmt.Errorf("start ingest: %w; `make build` makes it", err)
-	}
-	go func() {
-		d.err = d.command.Wait()
-		close(d.done)
-	}()
-	return d, nil
-}
-
-func (d *daemon) stop() error {
-	select {
-	case <-d.done:
-	default:
-		if err := d.command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return err
-		}
-		<-d.done
-	}
-	return d.err
-}
-
-// waitReady polls /readyz until it is green or ingest has ended.
-func (d *daemon) waitReady(ctx context.Context) error {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.base+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		if response, err := http.DefaultClient.Do(request); err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-d.done:
-			return fmt.Errorf("ingest ended early: %w; its log is %s", d.err, d.log)
-		case <-tick.C:
-		}
-	}
-}
-
-// waitIdle waits until everything that the database has written is applied.
-func (d *daemon) waitIdle(ctx context.Context) (status, error) {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := d.waitReady(ctx); err != nil {
-			return status{}, err
-		}
-		s, err := d.status(ctx)
-		if err != nil || s.Lag.Bytes == 0 {
-			return s, err
-		}
-		select {
-		case <-ctx.Done():
-			return status{}, ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-type status struct {
-	Applied struct {
-		Moment string `json:"moment"`
-	} `json:"applied"`
-	Lag struct {
-		Bytes int64 `json:"bytes"`
-	} `json:"lag"`
-}
-
-func (d *daemon) status(ctx context.Context) (status, error) {
-	var s status
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.base+"/v1/status", nil)
-	if err != nil {
-		return s, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return s, err
-	}
-	defer response.Body.Close()
-	return s, json.NewDecoder(response.Body).Decode(&s)
-}
-
-func freeAddress() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
