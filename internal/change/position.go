@@ -39,6 +39,15 @@ func (v Version) String() string { return v.Time().Format("2006-01-02T15:04:05.0
 // VersionAt returns the version whose moment is t, rounded down to a microsecond.
 func VersionAt(t time.Time) Version { return Version(t.UnixMicro()) }
 
+// ParseMoment reads a moment as persons write one, in RFC 3339 with its zone.
+func ParseMoment(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is no moment: write it like 2026-11-01T00:00:00Z, with its zone", text)
+	}
+	return t, nil
+}
+
 // Epoch counts the times that a feed was begun anew on purpose, from 1.
 type Epoch uint32
 

@@ -22,6 +22,10 @@ type Version struct {
 	// Moved says of a Deleted version that the row did not go but changed its
 	// entity or key: it lives on elsewhere from the same (version, ordinal).
 	Moved bool
+	// Arrived says of a version that its row did not begin with it, even if
+	// nothing older is held here: it came from another entity or key, or was
+	// brought by a refill or by the backfill of a later epoch.
+	Arrived bool
 	// Data is the row in the codec of internal/row.
 	Data []byte
 }
