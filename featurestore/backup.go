@@ -147,7 +147,9 @@ func describeBackup(txn *badger.Txn) (*Backup, change.Version, error) {
 	return info, floor, err
 }
 
-// since says which keys an increment holds whose base is closed up to a moment.
+// since says which keys an increment holds whose base is closed up to a moment; a
+// restore takes these from the increment alone. Those that change in place, and
+// the marks of a refill, which go when it ends, are among them.
 func since(closed change.Version, parts func(table uint16) int) func(key []byte) (bool, error) {
 	return func(key []byte) (bool, error) {
 		v, ok := closed+1, true

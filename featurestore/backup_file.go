@@ -33,6 +33,10 @@ func WriteBackup(path string, hook durable.Hook, fill func(io.Writer) error) (er
 		return &BackupExistsError{Path: path}
 	}
 	f, err := beginBackup(path+partial, hook)
+	var place *fs.PathError
+	if errors.As(err, &place) {
+		return fmt.Errorf("write backup %s: %w: name a file in a directory that exists and can be written, with --to", path, err)
+	}
 	if err != nil {
 		return fmt.Errorf("write backup %s: %w", path, err)
 	}

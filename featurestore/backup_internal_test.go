@@ -372,17 +372,31 @@ func TestRefusedBaseCrossesTheWire(t *testing.T) {
 	}
 }
 
-// A merge takes each key once, from the newest backup that has it, and what
-// changes in place from the newest of all.
+// A merge takes each key once, from the newest backup that has it; what changes in
+// place from the newest of all; and what was open when a base was taken from what
+// came after it, of which nothing may be left.
 func TestMergeTakesTheNewestOfEachKey(t *testing.T) {
-	files := [][]string{
-		{"\x00a", "old", "\x00gone", "old", "\x10a", "old", "\x10b", "old", "\x70m", "old"},
-		{"\x00a", "mid", "\x10a", "mid", "\x10d", "mid"},
-		{"\x00a", "new", "\x10c", "new", "\x10d", "new", "\x70n", "new"},
+	row := func(id string, v change.Version) string {
+		return string(appendSuffix(appendRowPrefix(nil, appendID([]byte{1}, []byte(id)), 1, appendID(nil, []byte(id))), v, 0))
+	}
+	locator := func(id string, v change.Version) string {
+		return string(appendSuffix(appendLocatorPrefix(nil, 1, appendID(nil, []byte(id))), v, 0))
+	}
+	void := func(v change.Version) string { return string(voidKey(v)) }
+	sample := func(v change.Version) string { return string(sampleKey(v)) }
+	files := [][]string{ // closed up to 300, 400 and 500
+		{
+			"\x00a", "old", "\x00gone", "old", row("a", 310), "given up", row("a", 300), "old", row("b", 310), "old", row("b", 200), "old",
+			locator("b", 310), "given up", string(truncateKey(1, 310, 1)), "given up", sample(300), "old", sample(200), "old", "\x70m", "old",
+		},
+		{"\x00a", "mid", row("a", 410), "given up", row("b", 310), "mid", row("c", 400), "mid", void(410), "old", sample(300), "mid"},
+		{"\x00a", "new", row("b", 500), "new", row("c", 410), "new", "\x70n", "new"},
 	}
 	var readers []*backupReader
-	for _, entries := range files {
-		r, err := newBackupReader("x", bytes.NewReader(writtenBackup(t, sampleBackup(), entries...)))
+	for i, entries := range files {
+		info := sampleBackup()
+		info.Watermark.Version += change.Version(100 * i)
+		r, err := newBackupReader("x", bytes.NewReader(writtenBackup(t, info, entries...)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -406,7 +420,10 @@ func TestMergeTakesTheNewestOfEachKey(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []string{"\x00a", "new", "\x10a", "mid", "\x10b", "old", "\x10c", "new", "\x10d", "new", "\x70n", "new"}
+	want := []string{
+		"\x00a", "new", row("a", 300), "old", row("b", 500), "new", row("b", 310), "mid", row("b", 200), "old",
+		row("c", 410), "new", row("c", 400), "mid", sample(300), "mid", sample(200), "old", "\x70n", "new",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -27,12 +27,7 @@ type backupHandler struct {
 
 func (h *backupHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var q backupQuestion
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBackupHeader))
-	if err == nil {
-		err = json.Unmarshal(body, &q)
-	}
-	if err != nil {
-		refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
+	if !readRequest(w, r, maxBackupHeader, &q) {
 		return
 	}
 	control := http.NewResponseController(w)
@@ -49,7 +44,7 @@ func (h *backupHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return n, err
 	}))
 	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _, err = h.s.backup(r.Context(), out, q.Base, reopenBytes)
+	_, _, err := h.s.backup(r.Context(), out, q.Base, reopenBytes)
 	switch {
 	case err == nil:
 	case errors.Is(err, errGone):

@@ -31,7 +31,6 @@
 //     when it has applied the same messages.
 //   - Memory is bounded by Options.Memory, two groups and one row, not by the
 //     size of a transaction or table (I10). A scan holds one entity at a time.
-//
 //   - A store that is rebuilt as of a moment (Rebuild), of a backup or of nothing and of
 //     the stream behind it, shows at that moment and before what the live one does (I7).
 //     With a Ledger it never holds who is erased.

@@ -88,6 +88,9 @@ func RemoveEndpoint(dataDir string, pid int, hook durable.Hook) error {
 func FindEndpoint(dataDir, need string) (Endpoint, error) {
 	e, err := ReadEndpoint(dataDir)
 	if errors.Is(err, ErrNoEndpoint) {
+		if mark, found, _ := ReadRebuilt(dataDir); found {
+			return Endpoint{}, fmt.Errorf("data directory %s holds a store that was rebuilt as of %s, on which no ingest runs, and %s: leave it out, or name the feed's own data directory with --data-dir", dataDir, mark.Until, need)
+		}
 		return Endpoint{}, fmt.Errorf("no ingest runs on data directory %s, and %s: start ingest there, or name its directory with --data-dir", dataDir, need)
 	}
 	return e, err

@@ -117,16 +117,24 @@ func (h *handler) guard(fn http.HandlerFunc) http.Handler {
 	})
 }
 
+// readRequest reads the body of a request, JSON of at most limit bytes. If it
+// cannot be read it is refused, and readRequest returns false.
+func readRequest(w http.ResponseWriter, r *http.Request, limit int64, request any) bool {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	if err == nil {
+		err = json.Unmarshal(body, request)
+	}
+	if err != nil {
+		refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
+	}
+	return err == nil
+}
+
 // wrap checks the token, reads the request and opens the view.
 func (h *handler) wrap(fn endpointFunc) http.Handler {
 	return h.guard(func(w http.ResponseWriter, r *http.Request) {
 		var q viewRequest
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
-		if err == nil {
-			err = json.Unmarshal(body, &q)
-		}
-		if err != nil {
-			refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
+		if !readRequest(w, r, maxRequestBytes, &q) {
 			return
 		}
 		asOf, err := h.moment(r.Context(), &q)

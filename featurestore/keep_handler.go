@@ -1,11 +1,6 @@
 package featurestore
 
-import (
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
-)
+import "net/http"
 
 // Paths of the kept versions. Every request is a POST with a body in JSON.
 const (
@@ -26,12 +21,7 @@ type releaseAnswer struct {
 func asked[Q any](h *handler, fn func(*Q) (any, error)) http.Handler {
 	return h.guard(func(w http.ResponseWriter, r *http.Request) {
 		var q Q
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequestBytes))
-		if err == nil {
-			err = json.Unmarshal(body, &q)
-		}
-		if err != nil {
-			refuse(w, wireError{Code: codeRequest, Message: fmt.Sprintf("read the request: %v", err)})
+		if !readRequest(w, r, maxRequestBytes, &q) {
 			return
 		}
 		out, err := fn(&q)

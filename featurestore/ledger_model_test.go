@@ -169,7 +169,7 @@ func unmoved(rows map[string][]string) map[string][]string {
 // I7: a store that was applied with the ledger of erased entities, from the
 // beginning or behind a base from which they were left out, shows at every moment
 // what one shows whose history never held them.
-func TestErasedEntitiesAreLeftOut(t *testing.T) {
+func TestI7ErasedEntitiesAreLeftOut(t *testing.T) {
 	r := seed(t)
 	for round := range 12 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) { erasedRound(t, r) })

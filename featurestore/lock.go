@@ -28,6 +28,9 @@ func (s *Store) acquire() error {
 	if errors.Is(err, os.ErrNotExist) {
 		return &MissingError{Dir: s.dir}
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("open the store's lock file: %w: run this as the user that ingest runs as", err)
+	}
 	if err != nil {
 		return fmt.Errorf("open the store's lock file: %w", err)
 	}

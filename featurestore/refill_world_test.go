@@ -232,6 +232,10 @@ func (w *world) write(table, oldKey string, v map[string]string, unchanged bool,
 			w.end(table, oldKey, place, at, o, false)
 		}
 		w.rows[table][oldKey] = &heldRow{version: at}
+		// Its end went unseen while nobody followed the table.
+		if stale := w.row(table, key); stale.alive && stale.place != placeOf(table, v) {
+			w.end(table, key, stale.place, at, o, true)
+		}
 		if mark != nil && w.lacks(table, cells) {
 			mark.again = at
 		}

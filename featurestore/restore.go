@@ -28,6 +28,16 @@ type RestoreOptions struct {
 // restoring is what the name of a store's directory ends in until it is whole.
 const restoring = ".restoring"
 
+// Unrestored says whether the directory dir of a store has none, but one beside it
+// of a restore that was killed, or is still running.
+func Unrestored(dir string) bool {
+	if vacant(dir) != nil {
+		return false
+	}
+	_, err := os.Lstat(dir + restoring)
+	return err == nil
+}
+
 const (
 	defaultRestoreReserve = 256 << 20
 	// maxBackupFiles bounds the files of a restore, each of which takes up to a MiB
@@ -281,10 +291,6 @@ func (b *backupReader) drain(ctx context.Context) error {
 		}
 	}
 }
-
-// inPlace says whether only the newest backup tells the keys of a kind: those
-// that change in place, and those that go when the transaction that made them ends.
-func inPlace(key []byte) bool { return key[0] == prefixMeta || key[0] == prefixSeen }
 
 // Restored says that the store was made of backups and has applied nothing since.
 // PostgreSQL may have been told to forget what such a store lacks.

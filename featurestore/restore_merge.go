@@ -26,15 +26,21 @@ const (
 )
 
 // merge reads several backups as one, in the order of keys. Of a key that
-// several hold, it takes the newest.
+// several hold, it takes the newest. Of one that an increment is taken on it takes
+// what the increment leaves out, and no more: a transaction that was open in the
+// base comes again, unless it was given up, and nothing of it may be left then.
 type merge struct {
 	readers []*backupReader // those that have an entry at hand
-	newest  *backupReader
+	// again says of each backup but the newest what the next one would hold again.
+	again map[*backupReader]func(key []byte) (bool, error)
 }
 
 func newMerge(readers []*backupReader) (*merge, error) {
-	m := &merge{newest: readers[len(readers)-1]}
-	for _, r := range readers {
+	m := &merge{again: map[*backupReader]func([]byte) (bool, error){}}
+	for i, r := range readers {
+		if i < len(readers)-1 {
+			m.again[r] = since(r.info.Watermark.Version, r.info.Catalog.keyParts)
+		}
 		if more, err := m.step(r); err != nil {
 			return nil, err
 		} else if more {
@@ -51,8 +57,12 @@ func (m *merge) step(r *backupReader) (bool, error) {
 		if err != nil || !more {
 			return false, err
 		}
-		if r == m.newest || !inPlace(r.key) {
+		again := m.again[r]
+		if again == nil {
 			return true, nil
+		}
+		if skip, err := again(r.key); err != nil || !skip {
+			return err == nil, err
 		}
 	}
 }
@@ -70,7 +80,7 @@ func (m *merge) next() (*backupReader, error) {
 		switch bytes.Compare(r.key, least.key) {
 		case -1:
 			least = r
-		case 0: // of a transaction that was open when the older one was taken
+		case 0: // no program wrote such a chain
 			gone, err := m.pass(least)
 			if err != nil {
 				return nil, err

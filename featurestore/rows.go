@@ -136,8 +136,9 @@ func (w *writer) insert(c *work) error {
 	return w.store(c, nil)
 }
 
-// vacate buries the row that an insert replaces, if it lies elsewhere: the
-// store may hold one whose removal it did not see.
+// vacate buries the row that an insert, or an update that brings another key,
+// replaces, if it lies elsewhere: the store may hold one whose removal it did not
+// see.
 func (w *writer) vacate(c *work) (had bool, err error) {
 	w.oldKey = append(w.oldKey[:0], w.key...)
 	if had, err = w.heldPlace(c); err != nil || !had || bytes.Equal(w.place, w.oldPlace) {
@@ -209,6 +210,15 @@ func (w *writer) update(c *work) error {
 	if had && (moved || !bytes.Equal(w.place, w.oldPlace)) {
 		if err := w.bury(c, w.oldKey, w.oldPlace, moved, flagDeleted|flagMoved); err != nil {
 			return err
+		}
+	}
+	if moved && gaps.Rows {
+		replaced, err := w.vacate(c)
+		if err != nil {
+			return err
+		}
+		if replaced {
+			w.next.count(c.table.ID, -1)
 		}
 	}
 	if moved || !had || !bytes.Equal(w.place, w.oldPlace) {

@@ -139,10 +139,10 @@ func sameAbove(t testing.TB, r *rand.Rand, swept, twin *featurestore.Store) {
 	}
 }
 
-// TestSweptStoreAnswersLikeAnUnsweptOne: whatever was removed, at whatever
+// TestI7SweptStoreAnswersLikeAnUnsweptOne: whatever was removed, at whatever
 // floors, between whatever changes, every view above the floor is the same from
 // every horizon on (I7), and so is what is applied afterwards.
-func TestSweptStoreAnswersLikeAnUnsweptOne(t *testing.T) {
+func TestI7SweptStoreAnswersLikeAnUnsweptOne(t *testing.T) {
 	r := seed(t)
 	for round := range 8 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestSweptStoreAnswersLikeAnUnsweptOne(t *testing.T) {
 func leastKeys(t *testing.T, s *featurestore.Store) {
 	t.Helper()
 	mark := s.Watermark()
-	f := &feed{incarnation: mark.Incarnation, sequence: mark.Sequence, last: mark.Last}
+	f := &feed{incarnation: mark.Incarnation, sequence: mark.Sequence, last: mark.Last, epoch: mark.Epoch - 1}
 	f.tick(mark.Last + 100*hour)
 	f.tick(f.last + 1)
 	apply(t, s, f.batches...)
@@ -235,10 +235,10 @@ func leastKeys(t *testing.T, s *featurestore.Store) {
 
 var errSwept = errors.New("injected")
 
-// TestSweepFailsAtEveryDurableStepWithoutHarm: a pass that ends at any step, and
+// TestI3SweepFailsAtEveryDurableStepWithoutHarm: a pass that ends at any step, and
 // the store being opened again, leave the floor where it was noted and every
 // answer above it the same; the next pass removes the rest (I3).
-func TestSweepFailsAtEveryDurableStepWithoutHarm(t *testing.T) {
+func TestI3SweepFailsAtEveryDurableStepWithoutHarm(t *testing.T) {
 	r := seed(t)
 	g := newGenerator(r)
 	g.step(change.Backfill)
