@@ -98,7 +98,7 @@ func (v *memoryView) add(entity, table string, version int64, backfilled bool, v
 	v.entities[at.Entity] = list
 }
 
-func pgTime(us int64) string { return time.UnixMicro(us).UTC().Format("2006-01-02 15:04:05.000000") }
+func pgTime(us int64) string { return time.UnixMicro(us).UTC().Format("2006-01-02 15:04:05.999999") }
 
 // dreamscape is a world of the given number of users, each with about 20
 // recommendations.

@@ -217,8 +217,8 @@ func TestFeatureRowsAreThoseOfTheDataset(t *testing.T) {
 	}
 }
 
-// TestFeatureBytesDependOnNeitherWorkersNorLaterSettings is I6.
-func TestFeatureBytesDependOnNeitherWorkersNorLaterSettings(t *testing.T) {
+// TestI6FeatureBytesDependOnNeitherWorkersNorLaterSettings is I6.
+func TestI6FeatureBytesDependOnNeitherWorkersNorLaterSettings(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	def := testDefinition()
 	examples := randomExamples(r, 400, def)

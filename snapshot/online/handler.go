@@ -3,6 +3,7 @@ package online
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -26,6 +27,8 @@ func (s *Service) Handler(log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/features/{entity}/{id}", h.get)
 	mux.HandleFunc("POST /v1/features", h.post)
+	mux.HandleFunc("GET /v1/features", h.nobody)
+	mux.HandleFunc("GET /v1/features/", h.nobody)
 	return mux
 }
 
@@ -52,7 +55,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 		case len(values) > 1:
 			err = refusal("%q is given %d times", name, len(values))
 		case name == keyStaleness:
-			q.MaxStaleness, err = ParseStaleness(values[0])
+			q.MaxStaleness, err = parseStaleness(values[0])
 		case name == keyAsOf:
 			q.AsOf, err = ParseAsOf(values[0])
 		default:
@@ -63,6 +66,12 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.answer(w, r, q, err)
+}
+
+// nobody answers an address that names nobody.
+func (h *handler) nobody(w http.ResponseWriter, _ *http.Request) {
+	h.refuse(w, http.StatusNotFound, fmt.Sprintf("the address names no %s: ask GET /v1/features/%[1]s/ID, with the id as one part of it, or POST /v1/features", h.Entity()))
+	h.meters.note(nil, &RequestError{errors.New("no entity")}, 0)
 }
 
 func (h *handler) post(w http.ResponseWriter, r *http.Request) {

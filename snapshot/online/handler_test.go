@@ -223,6 +223,11 @@ func TestQuestionsThatCannotBeAnsweredAreToldWhy(t *testing.T) {
 		{"an unknown parameter", "GET", "/v1/features/member/m?note=x", ``, 400, `unknown parameter "note"`},
 		{"a body that is too large", "POST", "/v1/features", `{"member": "` + strings.Repeat("m", 200) + `"}`, 413, "larger than the 200 bytes"},
 		{"another entity", "GET", "/v1/features/thing/t0", ``, 404, `unknown entity "thing", the only one is member`},
+		{"nobody", "GET", "/v1/features", ``, 404, "the address names no member: ask GET /v1/features/member/ID"},
+		{"nobody behind the slash", "GET", "/v1/features/member/", ``, 404, "the address names no member"},
+		{"an id of two parts", "GET", "/v1/features/member/m/0", ``, 404, "with the id as one part of it"},
+		{"an id that is no text", "POST", "/v1/features", "{\"member\": \"\xff\"}", 400, "the question is no text in UTF-8"},
+		{"an id in the address that is no text", "GET", "/v1/features/member/%ff", ``, 400, "the id of the member is missing, or no text"},
 		{"a store that lags", "GET", "/v1/features/member/m?max_staleness=1s", ``, 503, "the store lags by 2s, and an answer may be at most 1s old"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

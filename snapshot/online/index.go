@@ -36,6 +36,11 @@ type base struct {
 	// leads on; 0 is none, n is link n−1.
 	heads map[uint64]uint32
 	links []link
+	// unsure are the moments of pit.Related.Unsure, by relation: of each slot that
+	// has one, and the latest.
+	unsure []map[uint32]int64
+	until  []int64
+	fallen bool // until may be too late
 	// newest is the moment up to which touches are known.
 	newest change.Version
 }
@@ -60,6 +65,7 @@ func newBase(program *pit.Program, info history.Info, workers int, cacheBytes in
 		program: program, info: info, keys: program.KeyReader(), indexed: indexed,
 		seed: maphash.MakeSeed(), ids: map[entityRef]uint32{}, heads: map[uint64]uint32{},
 	}
+	b.unsure, b.until = make([]map[uint32]int64, program.Relations()), make([]int64, program.Relations())
 	b.joiners = newJoiners(b, workers, cacheBytes)
 	return b
 }
@@ -112,6 +118,7 @@ func (b *base) update(ctx context.Context, view pit.View, touched []entityRef) e
 			return err
 		}
 	}
+	b.settle()
 	return nil
 }
 
@@ -134,7 +141,41 @@ func (b *base) touch(kind, id string, e *history.Entity) error {
 	if !b.indexed[kind] || e == nil {
 		return nil
 	}
-	return b.keys.Each(kind, e, func(relation int, key []byte) { b.link(relation, key, at) })
+	return b.keys.Each(kind, e, func(relation int, key []byte) { b.link(relation, key, at) }, func(relation int, until int64) { b.doubt(relation, until, at) })
+}
+
+// doubt notes until when a column that a slot is found by was not captured.
+func (b *base) doubt(relation int, until int64, at uint32) {
+	before := b.unsure[relation][at]
+	switch {
+	case until == before:
+		return
+	case until == 0:
+		delete(b.unsure[relation], at)
+	default:
+		if b.unsure[relation] == nil {
+			b.unsure[relation] = map[uint32]int64{}
+		}
+		b.unsure[relation][at] = until
+	}
+	b.until[relation] = max(b.until[relation], until)
+	b.fallen = b.fallen || until < before
+}
+
+// settle brings the moments of Unsure down to those that are left.
+func (b *base) settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.fallen {
+		return
+	}
+	b.fallen = false
+	for relation, slots := range b.unsure {
+		b.until[relation] = 0
+		for _, until := range slots {
+			b.until[relation] = max(b.until[relation], until)
+		}
+	}
 }
 
 // add gives an entity a number.
@@ -217,6 +258,13 @@ func (l *lookup) Find(numbers []uint64, relation int, key []byte) ([]uint64, err
 		numbers = append(numbers, l.number(b.links[n-1].slot))
 	}
 	return numbers, nil
+}
+
+// Unsure implements pit.Related.
+func (l *lookup) Unsure(relation int) int64 {
+	l.base.mu.RLock()
+	defer l.base.mu.RUnlock()
+	return l.base.until[relation]
 }
 
 // number is that of a slot, if the history as of the question's moment is what

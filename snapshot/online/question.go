@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
@@ -38,6 +39,11 @@ func (s *Service) entityKey() string {
 // The first key is the name of the entity that examples belong to; all others may
 // be left out. Its errors are *RequestError.
 func (s *Service) ParseQuestion(body []byte) (*Question, error) {
+	// The decoder would put another character in the place of what is no text, and
+	// answer for somebody else.
+	if !utf8.Valid(body) {
+		return nil, refusal("the question is no text in UTF-8")
+	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(body, &keys); err != nil || keys == nil {
 		return nil, refusal("the question is no JSON object such as {%q: \"…\"}", s.entityKey())
@@ -63,7 +69,7 @@ func (s *Service) ParseQuestion(body []byte) (*Question, error) {
 		case keyStaleness:
 			var text string
 			if err = json.Unmarshal(value, &text); err == nil {
-				q.MaxStaleness, err = ParseStaleness(text)
+				q.MaxStaleness, err = parseStaleness(text)
 			} else {
 				err = refusal("%s is no duration such as \"5s\"", name)
 			}
@@ -127,8 +133,8 @@ func parseItems(value json.RawMessage, most int) ([]Item, error) {
 	return items, nil
 }
 
-// ParseStaleness reads a limit of staleness. Its errors are *RequestError.
-func ParseStaleness(text string) (time.Duration, error) {
+// parseStaleness reads a limit of staleness. Its errors are *RequestError.
+func parseStaleness(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {
 		return 0, refusal("max_staleness %q is no duration above 0, such as 5s", text)

@@ -204,6 +204,10 @@ func (s *Service) Features(ctx context.Context, q *Question) (*Answer, error) {
 		}
 		a, err := s.within(ctx, m, q)
 		s.release(m)
+		if errors.Is(err, errNewer) && ctx.Err() == nil {
+			attempt--
+			continue
+		}
 		var refused *RequestError
 		var stale *StaleError
 		if err == nil || attempt > 0 || ctx.Err() != nil || errors.As(err, &refused) || errors.As(err, &stale) {
@@ -268,6 +272,10 @@ func stricter(a, b time.Duration) time.Duration {
 	}
 	return a
 }
+
+// errNewer says that a question asks for a moment that is newer than the one that
+// was the newest when it came, and is closed by now.
+var errNewer = errors.New("the moment was closed meanwhile")
 
 // requests are the hypothetical examples of a question.
 func (s *Service) requests(m *moment, q *Question) ([]*pit.Request, error) {
@@ -343,6 +351,11 @@ func (s *Service) past(m *moment, q *Question, requests []*pit.Request) (*moment
 	view, err := s.store.View(asOf, window)
 	if err != nil {
 		return nil, err
+	}
+	if asOf > m.version {
+		// The store has gone on since the shared moment was made, and its base does
+		// not know what was touched.
+		return nil, errors.Join(errNewer, view.Close())
 	}
 	return &moment{base: m.base, version: asOf, view: view}, nil
 }

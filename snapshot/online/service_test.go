@@ -161,7 +161,7 @@ func naive(t testing.TB, m *memory, def *definition.Definition, q *online.Questi
 
 // I4, I6: whatever is applied meanwhile, an answer is what a scan of the store as
 // of the answer's moment gives. ONLINE_SEED repeats a run.
-func TestAnswersEqualNaiveOnesWhileTheStoreGoesOn(t *testing.T) {
+func TestI4AnswersEqualNaiveOnesWhileTheStoreGoesOn(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("ONLINE_SEED"); text != "" {
 		seed, _ = strconv.ParseUint(text, 10, 64)
@@ -281,6 +281,93 @@ func TestQuestionsAtOneMomentShareOneView(t *testing.T) {
 	}
 	if _, err := s.Features(t.Context(), &online.Question{ID: "m0"}); err == nil {
 		t.Error("a closed service answers")
+	}
+}
+
+// I5: before the definition's new column is filled nobody knows which row it
+// finds, nor that it finds none.
+func TestI5WhatIsFoundByAColumnThatIsNotFilledYetIsInexact(t *testing.T) {
+	def := club(t)
+	m := newMemory(def)
+	narrow := map[string]any{"id": "t0", "a": "x", "score": "1"}
+	m.commit(change.Version(epoch+second), changed{"t0", "things", "t0", narrow}, changed{"t1", "things", "t1", narrow})
+	s := service(t, m, online.Options{Definition: def})
+	status := func(asOf change.Version) string {
+		t.Helper()
+		text := func(s string) json.RawMessage { return json.RawMessage(strconv.Quote(s)) }
+		q := &online.Question{ID: "m0", AsOf: asOf, Context: map[string]json.RawMessage{"a": text("x"), "b": text("p")}}
+		a, err := s.Features(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(naive(t, m, def, q, a.Version), a.Rows); diff != "" {
+			t.Errorf("(-naive +service)\n%s", diff)
+		}
+		for i := range s.Columns() {
+			if s.Column(i).Name == "thing_id" {
+				return a.Rows[0].Status[i].String()
+			}
+		}
+		return ""
+	}
+	for i, step := range []struct {
+		key, want string
+	}{{"t0", "inexact"}, {"t1", "never_seen"}} {
+		if got := status(0); got != "inexact" {
+			t.Errorf("before %d rows are filled it is %s", i+1, got)
+		}
+		v := change.Version(epoch + int64(2+i)*second)
+		m.commit(v, changed{step.key, "things", step.key, map[string]any{"id": step.key, "a": "x", "b": "q", "score": "1"}})
+		if got := status(0); got != step.want {
+			t.Errorf("after %d rows are filled it is %s, want %s", i+1, got, step.want)
+		}
+	}
+	if got := status(change.Version(epoch + second)); got != "inexact" {
+		t.Errorf("as of a moment before it is %s", got)
+	}
+}
+
+// closing is a store that goes on between the question for the newest moment and
+// the next view.
+type closing struct {
+	*memory
+	next func()
+}
+
+func (c *closing) View(asOf change.Version, window time.Duration) (pit.View, error) {
+	if next := c.next; asOf != 0 && next != nil {
+		c.next = nil
+		next()
+	}
+	return c.memory.View(asOf, window)
+}
+
+func TestI6AMomentThatIsClosedWhileItIsAskedForIsAnsweredFromWhatWasTouched(t *testing.T) {
+	def := club(t)
+	m := newMemory(def)
+	score := func(v string) changed {
+		return changed{"t0", "things", "t0", map[string]any{"id": "t0", "a": nil, "b": nil, "score": v}}
+	}
+	m.commit(change.Version(epoch+second), score("1"))
+	store := &closing{memory: m}
+	s := service(t, store, online.Options{Definition: def, Workers: 1})
+	ask := func(asOf change.Version) {
+		t.Helper()
+		q := &online.Question{ID: "m0", AsOf: asOf, Items: []online.Item{{ID: json.RawMessage(`"t0"`)}}}
+		a, err := s.Features(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(naive(t, m, def, q, a.Version), a.Rows); diff != "" || asOf != 0 && a.Version != asOf {
+			t.Errorf("as of %s: (-naive +service)\n%s", a.Version, diff)
+		}
+	}
+	ask(0)
+	store.next = func() { m.commit(change.Version(epoch+2*second), score("2")) }
+	ask(change.Version(epoch + 2*second))
+	ask(0)
+	if m.viewed-m.closed != 1 {
+		t.Errorf("%d views, %d closed", m.viewed, m.closed)
 	}
 }
 

@@ -83,8 +83,7 @@ func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 	}
 	if slot := r.table.created; slot >= 0 {
 		// A creation column that is NULL, not captured or no moment counts as none.
-		created, fault := j.program.moment(&j.decode(first)[slot])
-		if created.Valid && fault == "" && created.Int > c {
+		if created, ok := j.program.micros(&j.decode(first)[slot]); ok && created > c {
 			return nil, absent
 		}
 	}

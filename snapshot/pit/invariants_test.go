@@ -15,7 +15,7 @@ import (
 // Each rule has the tests that hold it:
 //
 //	6.1  TestI7AJoinLaterAsOfTIsTheSame; what is refused, snapshot and featurestore
-//	6.2  TestJoinEqualsANaiveOracleOverRandomHistories, TestRulesOfTime
+//	6.2  TestI5JoinEqualsANaiveOracleOverRandomHistories, TestRulesOfTime
 //	6.3  the same, where moments lie on whole seconds and so on windows' borders
 //	6.4  the same, which compares exactness; TestExamplesInAGapAreInexact
 //	6.5  TestCandidatesAreCountedOnceAndLeftOutByName

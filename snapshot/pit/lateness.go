@@ -134,15 +134,15 @@ func (j *Joiner) lateness(tally *Tally) {
 			if !inserted(first.Version, j.horizon) {
 				continue
 			}
-			made, fault := j.program.moment(&j.decode(first)[t.created])
-			if !made.Valid || fault != "" {
+			made, ok := j.program.micros(&j.decode(first)[t.created])
+			if !ok {
 				continue
 			}
 			if l == nil {
 				l = ofTable(&tally.Lateness, t.name)
 				l.Entities++
 			}
-			l.Add(first.Known - made.Int)
+			l.Add(first.Known - made)
 		}
 	}
 }
@@ -191,8 +191,8 @@ func (s *stopwatch) entity(e *history.Entity, byID []*table) error {
 			return fmt.Errorf("decode a row of table %s at version %s: %w", t.name, first.Version, err)
 		}
 		s.cells = cells
-		made, fault := s.clock.moment(&cells[t.created])
-		if !made.Valid || fault != "" {
+		made, ok := s.clock.micros(&cells[t.created])
+		if !ok {
 			continue
 		}
 		l := ofTable(&s.found, t.name)
@@ -200,7 +200,7 @@ func (s *stopwatch) entity(e *history.Entity, byID []*table) error {
 			counted = t.index
 			l.Entities++
 		}
-		l.Add(first.Known - made.Int)
+		l.Add(first.Known - made)
 	}
 	return nil
 }

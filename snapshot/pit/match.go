@@ -120,6 +120,9 @@ func (j *Joiner) candidates(a *alternative) []uint64 {
 	j.key = key
 	numbers, err := j.related.from.Find(j.numbers[:0], a.number, key)
 	j.numbers = numbers
+	if rel.byEntity < 0 && j.c < j.related.from.Unsure(a.number) {
+		j.inexact = true
+	}
 	if err != nil {
 		if j.err == nil {
 			j.err = err
@@ -147,10 +150,19 @@ func (j *Joiner) find(a *alternative, where *filter) *version {
 				continue
 			}
 			v, how := j.at(r, j.c)
-			if v == nil || !j.matches(v, rel, operands) || !where.pass(j, v) {
+			if v == nil {
 				continue
 			}
+			same, late := j.matches(v, rel, operands)
+			if !same && (how == live && !late || !j.everMatched(r, rel, operands)) {
+				continue
+			}
+			// Also if it does not match as far as is known now, but may have then.
 			j.chosen(how)
+			j.inexact = j.inexact || late
+			if !same || !where.pass(j, v) {
+				continue
+			}
 			if best == nil || j.later(v, best) {
 				best = v
 			}
@@ -159,18 +171,31 @@ func (j *Joiner) find(a *alternative, where *filter) *version {
 	return best
 }
 
-// matches says whether a version has the values of the operands.
-func (j *Joiner) matches(v *version, rel *relation, operands []operand) bool {
-	uncertain := false
+// matches says whether a version has the values of the operands; late says that
+// it did not capture one of the columns.
+func (j *Joiner) matches(v *version, rel *relation, operands []operand) (same, late bool) {
+	same = true
 	for i, slot := range rel.slots {
-		cell, late := j.cell(v, slot)
-		uncertain = uncertain || late
+		cell, newer := j.cell(v, slot)
+		late = late || newer
 		text, _ := operands[i].appendText(j, j.right[:0])
 		j.right = text[:0]
-		if !j.same(cell, text) {
-			return false
+		if same = same && j.same(cell, text); !same && late {
+			break
 		}
 	}
-	j.inexact = j.inexact || uncertain
-	return true
+	return same, late
+}
+
+// everMatched says whether a version of a row matches. Candidates are such rows,
+// but may be others too, on which no result may depend.
+func (j *Joiner) everMatched(r *rowState, rel *relation, operands []operand) bool {
+	for i := range r.versions {
+		if v := &r.versions[i]; !v.Deleted {
+			if same, _ := j.matches(v, rel, operands); same {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -13,17 +13,26 @@ const dayMicros = 86_400_000_000
 // zone and dates are in the definition's zone. What has no such moment, an
 // infinity or a year that has not four digits, is missing and a fault.
 func (p *Program) moment(c *row.Cell) (Value, fault) {
-	switch c.Kind {
-	case row.Null, row.NotCaptured:
+	if at, ok := p.micros(c); ok {
+		return Value{Valid: true, Int: at}, ""
+	}
+	if !present(c) {
 		return Value{}, ""
-	case row.TimestampTZ:
-		return Value{Valid: true, Int: c.Int}, ""
-	case row.Timestamp:
-		return Value{Valid: true, Int: p.fromZone(c.Int)}, ""
-	case row.Date:
-		return Value{Valid: true, Int: p.fromZone(c.Int * dayMicros)}, ""
 	}
 	return Value{}, notAMoment
+}
+
+// micros is moment without a reason.
+func (p *Program) micros(c *row.Cell) (at int64, ok bool) {
+	switch c.Kind {
+	case row.TimestampTZ:
+		return c.Int, true
+	case row.Timestamp:
+		return p.fromZone(c.Int), true
+	case row.Date:
+		return p.fromZone(c.Int * dayMicros), true
+	}
+	return 0, false
 }
 
 // fromZone turns what a clock in the definition's zone shows into a moment.

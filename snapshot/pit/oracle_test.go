@@ -2,6 +2,7 @@ package pit_test
 
 import (
 	"fmt"
+	"math"
 	"math/big"
 	"slices"
 	"strconv"
@@ -261,7 +262,7 @@ func (o *oracle) example(entity, key string) (got, bool) {
 // thing is the row of another entity: by id, else by (a, b).
 func (o *oracle) thing(example *held, set func(string, *held, string)) {
 	var best *held
-	find := func(matches func(*held) bool) {
+	find := func(matches func(h *held, get func(string) string) bool) {
 		seen := map[[2]string]bool{}
 		for _, f := range o.facts {
 			k := [2]string{f.Entity, f.Key}
@@ -269,27 +270,76 @@ func (o *oracle) thing(example *held, set func(string, *held, string)) {
 				continue
 			}
 			seen[k] = true
-			if h := o.at(o.versions(f.Entity, "things", f.Key)); h != nil && matches(h) {
-				o.late = o.late || h.late
-				o.trusted = o.trusted || h.trusted
-				if later(h, best) {
-					best = h
-				}
+			versions := o.versions(f.Entity, "things", f.Key)
+			h := o.at(versions)
+			if h == nil {
+				continue
+			}
+			// A row that never matched has no say, one that matched at any time has,
+			// even if it is then found not to match.
+			before, ever := o.late, false
+			for i, f := range versions {
+				x := &held{fact: f, newer: versions[i+1:]}
+				ever = ever || !f.Deleted && matches(x, func(c string) string { text, _ := o.get(x, c); return text })
+			}
+			o.late = before
+			if !ever {
+				continue
+			}
+			same := matches(h, func(c string) string { text, _ := o.get(h, c); return text })
+			o.late = o.late || h.late
+			o.trusted = o.trusted || h.trusted
+			if same && later(h, best) {
+				best = h
 			}
 		}
 	}
 	if id, ok := o.get(example, "thing"); ok {
-		find(func(h *held) bool { return h.Entity == id })
+		find(func(h *held, _ func(string) string) bool { return h.Entity == id })
 	}
 	if best == nil {
 		a, ok1 := o.get(example, "a")
 		b, ok2 := o.get(example, "b")
 		if ok1 && ok2 {
-			find(func(h *held) bool { return h.Values["a"] == a && h.Values["b"] == b })
+			// Nobody knows which rows would match that lack a column at the cut-off.
+			o.late = o.late || o.c < o.unsure("things", "a", "b")
+			find(func(_ *held, get func(string) string) bool {
+				x, y := get("a"), get("b") // both are looked at
+				return x == a && y == b
+			})
 		}
 	}
 	set("thing_id", best, "id")
 	set("thing_score", best, "score")
+}
+
+// unsure is the moment before which a version of some row of a table had not
+// captured one of the columns.
+func (o *oracle) unsure(table string, columns ...string) (until int64) {
+	for _, f := range o.facts {
+		if f.Table != table || f.Deleted {
+			continue
+		}
+		versions := o.versions(f.Entity, table, f.Key)
+		at := slices.IndexFunc(versions, func(v fact) bool { return v.Version == f.Version && v.Ordinal == f.Ordinal })
+		if at < 0 {
+			continue
+		}
+		for _, column := range columns {
+			if _, captured := f.Values[column]; captured {
+				continue
+			}
+			next := int64(math.MaxInt64)
+			for _, v := range versions[at+1:] {
+				if _, captured := v.Values[column]; captured || v.Deleted {
+					next = v.Known
+					break
+				}
+			}
+			until = max(until, next)
+		}
+	}
+	return until
 }
 
 // mixed are columns over several rows and other columns.

@@ -34,9 +34,9 @@ func settings(t *testing.T, cases int) (seed uint64, n int) {
 	return seed, cases
 }
 
-// TestJoinEqualsANaiveOracleOverRandomHistories holds I5 and the rules of
+// TestI5JoinEqualsANaiveOracleOverRandomHistories holds I5 and the rules of
 // DESIGN §6 and of ADR 0014.
-func TestJoinEqualsANaiveOracleOverRandomHistories(t *testing.T) {
+func TestI5JoinEqualsANaiveOracleOverRandomHistories(t *testing.T) {
 	seed, cases := settings(t, 3000)
 	def := load(t, "testdata/club.yaml")
 	examples, exactness := 0, [4]int64{}

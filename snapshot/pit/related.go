@@ -23,6 +23,11 @@ type Related interface {
 	// matches key in a relation of the program: whose columns had these values
 	// in any version. It may append others too.
 	Find(numbers []uint64, relation int, key []byte) ([]uint64, error)
+	// Unsure is the moment, in µs, before which some row of a relation that does
+	// not go by an entity's id had not captured a column that it is found by
+	// (since the definition was widened): what is looked up there before is
+	// inexact. It is 0 if there is none, the usual thing.
+	Unsure(relation int) int64
 	// Entity returns the entity of a number that Find gave.
 	Entity(number uint64) (*history.Entity, error)
 }
@@ -45,6 +50,7 @@ type RelatedStore struct {
 	late    map[string]*Lateness
 	// indexes are the relations' keys, by hash.
 	indexes []index
+	unsure  []int64 // by relation
 }
 
 // place is where an encoded history stands: in a chunk of memory, or in the
@@ -85,7 +91,7 @@ func LoadRelated(ctx context.Context, view View, def *definition.Definition, o O
 	if err != nil {
 		return nil, fmt.Errorf("load related rows: %w", err)
 	}
-	s := &RelatedStore{seed: maphash.MakeSeed(), asOf: o.AsOf, horizon: o.horizon(), budget: budget, indexes: make([]index, len(rels))}
+	s := &RelatedStore{seed: maphash.MakeSeed(), asOf: o.AsOf, horizon: o.horizon(), budget: budget, indexes: make([]index, len(rels)), unsure: make([]int64, len(rels))}
 	if err := s.scan(ctx, view, def, rels, byID, dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("load related rows: %w", err), s.Close())
 	}
@@ -155,6 +161,9 @@ func (s *RelatedStore) Find(numbers []uint64, relation int, key []byte) ([]uint6
 	}
 	return numbers, nil
 }
+
+// Unsure implements Related.
+func (s *RelatedStore) Unsure(relation int) int64 { return s.unsure[relation] }
 
 // Entity implements Related.
 func (s *RelatedStore) Entity(number uint64) (*history.Entity, error) {
@@ -263,7 +272,7 @@ func (l *loading) entity(e *history.Entity) error {
 			if e.Rows[i].Table != rel.table.info.ID {
 				continue
 			}
-			err := l.keys.each(&e.Rows[i], rel, func(key []byte) {
+			unsure, err := l.keys.each(&e.Rows[i], rel, func(key []byte) {
 				x := indexed{maphash.Bytes(s.seed, key), number}
 				if !slices.Contains(s.indexes[n][from:], x) {
 					s.indexes[n] = append(s.indexes[n], x)
@@ -272,6 +281,7 @@ func (l *loading) entity(e *history.Entity) error {
 			if err != nil {
 				return err
 			}
+			s.unsure[n] = max(s.unsure[n], unsure)
 		}
 	}
 	return nil

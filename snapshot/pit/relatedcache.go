@@ -2,6 +2,7 @@ package pit
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"dreamfeed/internal/history"
@@ -13,19 +14,28 @@ type keyReader struct {
 	cells []row.Cell
 	key   []byte
 	last  []byte
+	until []int64
 }
 
 // each calls fn with the key of each version that has all columns of the
 // relation; equal keys of versions that follow one another are given once. A
-// column that a version did not capture is that of a newer one.
-func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) error {
+// column that a version did not capture is that of a newer one. Before the moment
+// unsure (µs) nobody knew what a version's key is, since it had not captured a
+// column; 0 if every version has all.
+func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) (unsure int64, err error) {
 	newer := make([][]byte, len(rel.slots)) // text of each column in the version before
 	known := make([]bool, len(rel.slots))
-	k.last = k.last[:0]
+	k.last, k.until = k.last[:0], k.until[:0] // until: known time of the newer version that has the column
+	for range rel.slots {
+		k.until = append(k.until, math.MaxInt64)
+	}
 	for i := range r.Versions {
 		v := &r.Versions[i]
 		if v.Deleted {
 			clear(known)
+			for n := range k.until {
+				k.until[n] = v.Known
+			}
 			continue
 		}
 		if len(k.cells) < rel.table.width {
@@ -33,7 +43,7 @@ func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) err
 		}
 		var err error
 		if k.cells, err = row.Decode(v.Data, k.cells); err != nil {
-			return fmt.Errorf("decode a row of table %s at version %s: %w", rel.table.name, v.Version, err)
+			return 0, fmt.Errorf("decode a row of table %s at version %s: %w", rel.table.name, v.Version, err)
 		}
 		k.key = k.key[:0]
 		whole := true
@@ -41,9 +51,11 @@ func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) err
 			c := &k.cells[slot]
 			switch {
 			case c.Kind == row.Null:
-				known[n] = false
+				known[n], k.until[n] = false, v.Known
 			case c.Kind != row.NotCaptured:
-				newer[n], known[n] = c.AppendText(newer[n][:0]), true
+				newer[n], known[n], k.until[n] = c.AppendText(newer[n][:0]), true, v.Known
+			default:
+				unsure = max(unsure, k.until[n])
 			}
 			whole = whole && known[n]
 			k.key = appendPart(k.key, newer[n])
@@ -53,7 +65,7 @@ func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) err
 			k.last = append(k.last[:0], k.key...)
 		}
 	}
-	return nil
+	return unsure, nil
 }
 
 // relatedCache keeps the related entities that a joiner met last, with what it

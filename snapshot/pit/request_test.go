@@ -103,7 +103,7 @@ func given(v cols, timed bool) map[string]json.RawMessage {
 // written right after, and stays so in datasets built later wherever the answer
 // does not say that it is inexact. PIT_SEED repeats a run, PIT_CASES sets their
 // number.
-func TestAnAnswerIsTheDatasetsRowOfAnExampleWrittenRightAfter(t *testing.T) {
+func TestI5AnAnswerIsTheDatasetsRowOfAnExampleWrittenRightAfter(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("PIT_SEED"); text != "" {
 		seed, _ = strconv.ParseUint(text, 10, 64)

@@ -43,6 +43,10 @@ func event(key string, version, at int64, more cols) fact {
 	return fact{Entity: "m0", Table: "events", Key: key, Version: version, Known: version, Values: v}
 }
 
+func thing(version int64, values cols) fact {
+	return fact{Entity: "t", Table: "things", Key: "t", Version: version, Known: version, Values: values}
+}
+
 func club(t *testing.T, window time.Duration, facts ...fact) (map[string]got, pit.Tally) {
 	t.Helper()
 	def := load(t, "testdata/club.yaml")
@@ -53,6 +57,8 @@ func TestRulesOfTime(t *testing.T) {
 	backfilledOffer := offer(sec(100), sec(50), nil)
 	backfilledOffer.Backfilled, backfilledOffer.Known = true, sec(50)
 	old := person(sec(100), sec(10), true, "old")
+	backfilledThing := thing(sec(100), cols{"id": "t", "a": "y", "b": "p", "made": nil})
+	backfilledThing.Backfilled = true
 	deleted := func(f fact, version int64) fact {
 		f.Version, f.Known, f.Backfilled, f.Deleted, f.Values = version, version, false, true, nil
 		return f
@@ -140,6 +146,22 @@ func TestRulesOfTime(t *testing.T) {
 			},
 			sec(300), pit.Inexact,
 			cols{"tone": "soft", "extra": "9"},
+		},
+		{
+			"that a row of another entity does not match by a column that was not captured is inexact",
+			[]fact{
+				old, thing(sec(150), cols{"id": "t", "a": "x"}),
+				thing(sec(500), cols{"id": "t", "a": "x", "b": "q"}), thing(sec(600), cols{"id": "t", "a": "x", "b": "p"}),
+				offer(sec(301), sec(300), nil),
+			},
+			sec(300), pit.Inexact,
+			cols{"thing_id": nil},
+		},
+		{
+			"that a row of another entity does not match by its first version, known later, is inexact",
+			[]fact{old, backfilledThing, thing(sec(500), cols{"id": "t", "a": "x", "b": "p", "made": nil}), backfilledOffer},
+			sec(50), pit.InexactOlder,
+			cols{"thing_id": nil},
 		},
 		{
 			"the first version is the example's, the last its outcome",

@@ -130,6 +130,7 @@ var narrows = [][2]string{
 	{"offers", "thing"},
 	{"things", "score"},
 	{"things", "made"},
+	{"things", "b"},
 }
 
 // values makes a row, or the next form of one.

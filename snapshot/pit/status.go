@@ -274,8 +274,16 @@ func (j *Joiner) buriedMatch(alternatives []alternative, where *filter) bool {
 					continue
 				}
 				v, gone := j.buried(r)
-				if gone && (v == nil && byKey || v != nil && j.matches(v, a.relation, a.operands) && where.pass(j, v)) {
-					return true
+				switch {
+				case !gone:
+				case v == nil:
+					if byKey {
+						return true
+					}
+				default:
+					if same, _ := j.matches(v, a.relation, a.operands); same && where.pass(j, v) {
+						return true
+					}
 				}
 			}
 		}
