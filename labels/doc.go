@@ -1,8 +1,8 @@
 // Package labels says what an interaction is worth and which examples a
 // dataset keeps: the outcome of an example and whether it came in time, its
-// maturity, how soon the goal was reached, the hash that every
-// random choice rests on, and the arithmetic of negative sampling and of the
-// split into train and test (CONTRACT, steps 6, 7 and 10).
+// maturity, how soon the goal was reached, the hash that every random choice rests
+// on, and the arithmetic of negative sampling and of the split into train and test
+// (CONTRACT, steps 6, 7 and 10).
 //
 // Everything here is a pure function of its arguments. Nothing reads a clock, a
 // file or a random source, no result depends on the order in which examples

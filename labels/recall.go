@@ -31,6 +31,3 @@ func (r *Rules) Measured(t, asOf int64) bool {
 func (r *Rules) RecallPlace(after int64) int {
 	return sort.Search(r.Recall(), func(i int) bool { return after <= r.recall[i] })
 }
-
-// GoalIndex is the index of the goal, -1 if there is none.
-func (r *Rules) GoalIndex() int { return r.goal }

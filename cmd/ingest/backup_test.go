@@ -79,7 +79,7 @@ func versions(t *testing.T, def *definition.Definition, dir string, asOf change.
 // I3: a store that was lost is restored from a full backup and increments, taken
 // of a running daemon under traffic and in the middle of a refill, and catches up
 // from the stream. It then shows at every moment what the lost one showed.
-func TestRestoredStoreCatchesUpFromTheStream(t *testing.T) {
+func TestI3RestoredStoreCatchesUpFromTheStream(t *testing.T) {
 	for name, external := range map[string]bool{"embedded stream": false, "external stream": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/cli"
@@ -58,6 +60,12 @@ func (c *featuresCommand) Run(p *program) error {
 
 // question is what is asked, in JSON.
 func (c *featuresCommand) question(def *definition.Definition) (json.RawMessage, error) {
+	for _, text := range slices.Concat([]string{c.User}, c.Item, c.Context) {
+		// The parser of the command line has put it in the place of what is no text.
+		if strings.ContainsRune(text, utf8.RuneError) {
+			return nil, errors.New("--user, --item or --context is no text in UTF-8")
+		}
+	}
 	table := def.Table(def.Example.Table)
 	q := map[string]any{table.Entity: c.User}
 	if len(c.Item) > 0 {

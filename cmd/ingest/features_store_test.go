@@ -181,7 +181,7 @@ func scanned(t *testing.T, f *fed, q *online.Question, asOf change.Version) []on
 
 // I4: while a real store goes on, with items that change, go, come again and are
 // truncated, every answer is what a scan as of its moment gives.
-func TestOnlineFeaturesEqualAScanWhileTheStoreGoesOn(t *testing.T) {
+func TestI4OnlineFeaturesEqualAScanWhileTheStoreGoesOn(t *testing.T) {
 	f := newFed(t)
 	const seed = 11
 	rng := rand.New(rand.NewPCG(seed, 0))

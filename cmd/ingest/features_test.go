@@ -180,3 +180,11 @@ func TestOnlineFeaturesOfADirectoryWithoutAStoreSayWhatIsMissing(t *testing.T) {
 		t.Errorf("got %d %q", code, stderr)
 	}
 }
+
+func TestAnIDThatIsNoTextIsRefused(t *testing.T) {
+	for _, flag := range []string{"--user=\xff", "--item=\xff", "--context=contextType=\xff"} {
+		if code, _, stderr := command(t, "features", "--data-dir", t.TempDir(), "--user", "u", flag); code != 2 || !strings.Contains(stderr, "UTF-8") {
+			t.Errorf("%q: got %d %q", flag, code, stderr)
+		}
+	}
+}

@@ -247,17 +247,33 @@ func (a *access) public(next http.HandlerFunc) http.Handler {
 	})
 }
 
-// guard lets in who shows the token or a client certificate, and everybody where
-// neither is set, which is on a loopback address only.
+// guard lets in who shows the token or a client certificate. Where neither is
+// set, which is on a loopback address only, it lets in everybody who asks by
+// address or as localhost: a web page whose name somebody had resolved to this
+// machine would otherwise read it through the browser of who works here.
 func (a *access) guard(next http.Handler) http.Handler {
 	return a.public(func(w http.ResponseWriter, r *http.Request) {
-		if a.guarded && !a.known(r) {
+		switch {
+		case a.guarded && !a.known(r):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="dreamfeed"`)
 			http.Error(w, "show the token (Authorization: Bearer …) or a client certificate", http.StatusUnauthorized)
-			return
+		case !a.guarded && !local(r.Host):
+			http.Error(w, "without a token only 127.0.0.1, [::1] and localhost are answered for: ask by one of them, or set a token with "+
+				tokenVariable+" or --http-token-file", http.StatusMisdirectedRequest)
+		default:
+			next.ServeHTTP(w, r)
 		}
-		next.ServeHTTP(w, r)
 	})
+}
+
+// local says whether a Host header is an address or localhost, not a name that
+// anybody may give to an address.
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return host == "" || strings.EqualFold(host, "localhost") || net.ParseIP(host) != nil
 }
 
 // known says whether a request shows the token or a client certificate.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +24,32 @@ import (
 )
 
 const httpToken = "0123456789abcdef-http"
+
+// A web page whose name was resolved to a loopback address is not answered.
+func TestWithoutATokenOnlyThisMachinesNamesAreAnsweredFor(t *testing.T) {
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": http.StatusOK, "localhost": http.StatusOK, "LocalHost:8080": http.StatusOK, "[::1]:8080": http.StatusOK, "::1": http.StatusOK,
+		"evil.example": http.StatusMisdirectedRequest, "evil.example:8080": http.StatusMisdirectedRequest, "127.0.0.1.evil.example": http.StatusMisdirectedRequest,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v1/features/user/1", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		(&access{}).guard(answer).ServeHTTP(w, r)
+		if w.Code != want || want != http.StatusOK && !strings.Contains(w.Body.String(), tokenVariable) {
+			t.Errorf("host %s: %d %s, want %d", host, w.Code, w.Body, want)
+		}
+	}
+	// Who shows the token may ask by any name.
+	r := httptest.NewRequest(http.MethodGet, "/v1/status", nil)
+	r.Host = "features.example"
+	r.Header.Set("Authorization", "Bearer "+httpToken)
+	w := httptest.NewRecorder()
+	(&access{guarded: true, given: true, token: sha256.Sum256([]byte(httpToken))}).guard(answer).ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("with the token: %d", w.Code)
+	}
+}
 
 // What other machines reach is bound only with a token over TLS, with client
 // certificates, or by an explicit word.

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -216,7 +210,7 @@ func moments(t *testing.T, messages []streamed, birth, newest change.Version, r 
 // I7: a store that is rebuilt as of a moment, of the stream alone or of a backup
 // and the stream, of a running daemon or of its directory, answers as the live one
 // does at the moment and before. Its definition may have grown meanwhile.
-func TestRebuiltStoreAnswersAsTheLiveOne(t *testing.T) {
+func TestI7RebuiltStoreAnswersAsTheLiveOne(t *testing.T) {
 	url, dataDir, files := populated(t, 40), filepath.Join(t.TempDir(), "data"), t.TempDir()
 	extras(t, url, 4000)
 	execute(t, url, `CREATE TABLE late (id int PRIMARY KEY, n int)`, `INSERT INTO late SELECT g, g FROM generate_series(1, 500) g`)
@@ -473,145 +467,4 @@ func TestRebuildIsRefusedWithItsRemedy(t *testing.T) {
 		t.Errorf("with a key from the environment it said %q", said)
 	}
 	requireRebuiltDirectory(t, into, false)
-}
-
-// I7: erased users, of the base and of the stream, are not in a rebuilt store;
-// everything else is.
-func TestRebuiltStoreLacksWhoWasErased(t *testing.T) {
-	url, dataDir, base := populated(t, 30), filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "base")
-	catchUp(t, dataDir, url)
-	giveKey(t, dataDir)
-	done(t, "backup", "--data-dir", dataDir, "--to", base)
-	def := dreamscape(t)
-	stop := traffic(t, url, 400)
-	catchUp(t, dataDir, url)
-	stop()
-	catchUp(t, dataDir, url)
-	want := tellStore(t, def, dataDir, 0)
-	key, err := hex.DecodeString(rebuildSecret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledger, err := featurestore.OpenLedger(filepath.Join(dataDir, featurestore.LedgerFile), key, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	users := map[string]bool{}
-	for name := range want.Rows {
-		if id, ok := strings.CutPrefix(name, `user "`); ok && len(users) < 5 {
-			id, _, _ = strings.Cut(id, `"`)
-			users[id] = true
-		}
-	}
-	for id := range users {
-		if err := ledger.Add(featurestore.Erasure{Entity: "user", ID: id}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	erased := 0
-	maps.DeleteFunc(want.Rows, func(name string, lines []string) bool {
-		id, _ := strings.CutPrefix(name, `user "`)
-		id, _, _ = strings.Cut(id, `"`)
-		if users[id] {
-			erased += len(lines)
-		}
-		return users[id]
-	})
-	if erased == 0 {
-		t.Fatal("nothing is erased")
-	}
-	for _, from := range [][]string{nil, {"--from", base}} {
-		into := filepath.Join(t.TempDir(), "rebuilt")
-		said := done(t, append([]string{"rebuild", "--data-dir", dataDir, "--until", want.Info.AsOf.String(), "--into", into, "--log-level", "error"}, from...)...)
-		if !strings.Contains(said, "were left out") {
-			t.Errorf("it said %q", said)
-		}
-		requireTold(t, want, tellStore(t, def, into, 0))
-		for id := range users {
-			requireAbsent(t, into, id)
-		}
-	}
-	t.Setenv("ANONYMIZATION_KEY", strings.Repeat("5ca1ab1e0ddba110", 3)+"0123456789abcdef")
-	code, out := invoke(t, "rebuild", "--data-dir", dataDir, "--until", want.Info.AsOf.String(), "--into", filepath.Join(t.TempDir(), "rebuilt"))
-	if code != 1 || !strings.Contains(out, "another anonymisation key") {
-		t.Errorf("with another key: exit code %d: %s", code, out)
-	}
-}
-
-// A cut of the connection to the daemon is seen, and so is a message that is
-// missing or damaged on the way.
-func TestCutStreamOfADaemonIsSeen(t *testing.T) {
-	passage := cdc.Passage{Stream: "S", Incarnation: 1, Last: 3}
-	message := func(sequence uint64, data []byte) []byte {
-		return cdc.AppendMessage(nil, cdc.Message{Sequence: sequence, Data: data})
-	}
-	gap, _ := cdc.AppendFault(nil, &cdc.GapError{Stream: "S", Want: 2, First: 9})
-	begin := cdc.AppendPassage(nil, passage)
-	for name, c := range map[string]struct {
-		records [][]byte
-		abort   bool
-		want    string
-	}{
-		"cut":                     {[][]byte{begin, message(1, bytes.Repeat([]byte("x"), 300<<10))}, true, "was cut"},
-		"cut before anything":     {nil, true, "process 7"},
-		"an end before the last":  {[][]byte{begin}, false, "lacks messages 1 to 3"},
-		"trimmed on the way":      {[][]byte{begin, gap}, false, "lacks messages 2 to 8"},
-		"trimmed before":          {[][]byte{gap}, false, "lacks messages 2 to 8"},
-		"a message is missing":    {[][]byte{begin, message(2, nil)}, false, "lacks messages 1 to 1"},
-		"a message is no message": {[][]byte{begin, message(1, []byte("x"))}, false, "decode stream message 1"},
-		"a malformed record":      {[][]byte{begin, {'M'}}, false, "malformed"},
-		"no passage":              {[][]byte{message(1, nil)}, false, "malformed"},
-		"a message comes again":   {[][]byte{cdc.AppendPassage(nil, cdc.Passage{Stream: "S", Incarnation: 1, After: 4, Last: 6}), message(4, nil)}, false, "comes where 5 was due"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				featurestore.ServeRecords(w, r, func(_ context.Context, send func([]byte) error) error {
-					for _, record := range c.records {
-						if err := send(record); err != nil {
-							return err
-						}
-					}
-					if c.abort {
-						panic(http.ErrAbortHandler)
-					}
-					return nil
-				})
-			}))
-			defer server.Close()
-			dataDir := t.TempDir()
-			err := featurestore.WriteEndpoint(dataDir, featurestore.Endpoint{PID: 7, Address: server.Listener.Addr().String(), Token: "x"}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := streamFlags{dataDir: dataDir, nats: &natsFlags{}}.open(t.Context(), cdc.Place{}, slog.New(slog.DiscardHandler))
-			if err == nil {
-				replay := cdc.NewReplay(p.messages, p.Passage, 0)
-				for err == nil {
-					_, err = replay.Next(t.Context())
-				}
-				_ = p.close()
-			}
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%v, want %q", err, c.want)
-			}
-		})
-	}
-}
-
-// requireAbsent says that no file of a rebuilt directory holds an id.
-func requireAbsent(t *testing.T, dir, id string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(data, []byte(id)) {
-			t.Errorf("%s holds an erased id", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -46,6 +46,16 @@ The anonymisation key is in no backup: put back the one that this store's datase
 	return err
 }
 
+// refuseUnrestored keeps ingest from beginning a new store where one is to be
+// restored: the restore would find it in its place, and PostgreSQL would be read anew.
+func refuseUnrestored(dataDir string) error {
+	dir := filepath.Join(dataDir, "store")
+	if !featurestore.Unrestored(dir) {
+		return nil
+	}
+	return fmt.Errorf("a restore of %s was cut off, or still runs: run ingest restore again, or, to begin without the backup, remove %s.restoring", dir, dir)
+}
+
 // verify reads the backups and says what they are of.
 func (c *restoreCommand) verify(ctx context.Context, w io.Writer) error {
 	infos, counts, err := featurestore.VerifyBackup(ctx, c.From...)

@@ -68,8 +68,8 @@ func (c *runCommand) Run(p *program) error {
 
 // follow wires the daemon:
 //
-//	PostgreSQL ──▶ source ──▶ log ──▶ store ──▶ http
-//	                 ▲         ▲ trim   │
+//	PostgreSQL ──▶ source ──▶ log ──▶ store ──▶ features ──▶ http
+//	                 ▲         ▲ trim   │ ▲ sweep
 //	                 └─ durable ────────┘ (external log only)
 //
 // Log and store are opened before the group runs and closed after it returned,
@@ -99,6 +99,9 @@ func (c *runCommand) follow(p *program) (err error) {
 		return err
 	}
 	if err := refuseRebuilt(p.common.DataDir); err != nil {
+		return err
+	}
+	if err := refuseUnrestored(p.common.DataDir); err != nil {
 		return err
 	}
 	access, err := c.open(p.ctx, logger)

@@ -66,6 +66,7 @@ func newServer(cfg serverConfig) (*server, error) {
 	mux.Handle("GET /v1/status", cfg.Access.guard(http.HandlerFunc(s.status)))
 	mux.Handle("GET /metrics", cfg.Access.guard(promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})))
 	features := cfg.Access.guard(cfg.Features.Handler(cfg.Logger))
+	mux.Handle("GET /v1/features", features)
 	mux.Handle("GET /v1/features/", features)
 	mux.Handle("POST /v1/features", features)
 	s.private(mux, "POST "+lookupPath, http.HandlerFunc(s.lookup))

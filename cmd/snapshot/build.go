@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +18,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
+	"dreamfeed/featurestore"
 	"dreamfeed/internal/cli"
 	"dreamfeed/snapshot"
 	"dreamfeed/snapshot/report"
@@ -138,15 +140,24 @@ func (c *buildCommand) build(ctx context.Context, p *program, cfg snapshot.Confi
 	}
 	cfg.Progress = progress(p)
 	result, err := snapshot.Build(ctx, cfg)
-	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return nil, fmt.Errorf("%w: free some disk, or choose another with --output; nothing was published", err)
-	case errors.Is(err, syscall.EFBIG):
-		return nil, fmt.Errorf("%w: raise the limit of file sizes with ulimit -f; nothing was published", err)
-	case err != nil:
-		return nil, usage(err)
+	if err != nil {
+		return nil, explain(err)
 	}
 	return result, nil
+}
+
+// explain adds to why a build failed what to do about it.
+func explain(err error) error {
+	var lost *url.Error
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return fmt.Errorf("%w: free some disk, or choose another with --output; nothing was published", err)
+	case errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w: raise the limit of file sizes with ulimit -f; nothing was published", err)
+	case errors.As(err, &lost), errors.Is(err, featurestore.ErrCut):
+		return fmt.Errorf("the ingest through which the store was read was stopped or does not answer any more: look at its log, and build again when it runs; nothing was published: %w", err)
+	}
+	return usage(err)
 }
 
 // keptName is the name under which --keep keeps what is built. The rows of step

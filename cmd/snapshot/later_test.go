@@ -16,7 +16,7 @@ import (
 // future, through the daemon and from the directory, with any number of workers,
 // after retention has removed all history that its window does not need, and from
 // stores that were restored from backups or rebuilt from the stream.
-func TestDatasetBuiltLaterEqualsTheOneBuiltThen(t *testing.T) {
+func TestI7DatasetBuiltLaterEqualsTheOneBuiltThen(t *testing.T) {
 	flags := withWindow(t, "4s")
 	s := followAt(t, shared.NewDatabase(t), 80, flags...)
 	outputs := t.TempDir()

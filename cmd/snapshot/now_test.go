@@ -100,7 +100,7 @@ func momentOf(t *testing.T, output, version string) string {
 // I4, I6: --as-of now holds everything that was committed before the call, and
 // of what is committed meanwhile whole transactions only; the moment that it
 // chose gives the same bytes again.
-func TestAsOfNowHoldsWhatWasCommittedBefore(t *testing.T) {
+func TestI4AsOfNowHoldsWhatWasCommittedBefore(t *testing.T) {
 	s, output := follow(t, 60), t.TempDir()
 	s.daemon(t)
 	const writers, perTransaction = 3, 4

@@ -115,6 +115,9 @@ func Parse(name, description string, grammar any, args []string, stdout, stderr 
 	if err != nil {
 		return nil, &UsageError{Err: err}
 	}
+	if err := refuseEmpty(ctx.Path); err != nil {
+		return nil, err
+	}
 	return ctx, refuseSecrets(ctx.Path)
 }
 
@@ -155,6 +158,30 @@ func ignoreEmptyEnvironment(node *kong.Node) {
 	for _, child := range node.Children {
 		ignoreEmptyEnvironment(child)
 	}
+}
+
+// refuseEmpty refuses a flag that is given with nothing, as a script does whose
+// variable is not set: without its value the command would do something else, a full
+// backup in place of an increment, or a dataset of another moment. What comes from
+// the environment is not on the path.
+func refuseEmpty(path []*kong.Path) error {
+	for _, element := range path {
+		flag := element.Flag
+		if flag == nil || !flag.Target.IsValid() {
+			continue
+		}
+		empty := false
+		switch value := flag.Target.Interface().(type) {
+		case string:
+			empty = value == ""
+		case []string:
+			empty = slices.Contains(value, "")
+		}
+		if empty {
+			return &UsageError{Err: fmt.Errorf("--%s is given without a value: give it one, or leave it out", flag.Name)}
+		}
+	}
+	return nil
 }
 
 // Interruptible returns a context that ends at the first SIGINT or SIGTERM. From
