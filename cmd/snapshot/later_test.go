@@ -119,7 +119,7 @@ func TestI7DatasetBuiltLaterEqualsTheOneBuiltThen(t *testing.T) {
 
 	// One microsecond earlier the window begins below the floor.
 	early := append([]string{"--as-of", change.VersionAt(at.Add(-time.Microsecond)).String()}, flags...)
-	refused := map[string]refusal{"below the floor": {early, []string{"was removed", "4s", "earliest possible is " + moment, "--window-days"}}}
+	refused := map[string]refusal{"below the floor": {early, []string{"was removed", "4s", "earliest possible is " + change.VersionAt(at).String(), "--window-days"}}}
 	key := filepath.Join(s.dataDir, "anonymization.key")
 	if err := os.Rename(key, key+".away"); err != nil {
 		t.Fatal(err)
