@@ -23,9 +23,9 @@ type taken struct {
 	open   bool // a transaction was
 }
 
-// backupFeed is a feed with refills, new epochs and transactions in parts. Before
+// eventfulFeed is a feed with refills, new epochs and transactions in parts. Before
 // some steps, up to pause passes.
-func backupFeed(r *rand.Rand, steps int, pause change.Version) *world {
+func eventfulFeed(r *rand.Rand, steps int, pause change.Version) *world {
 	w := newWorld(r)
 	w.drift()
 	w.read(w.tables())
@@ -76,7 +76,7 @@ func TestI3RestoredStoreEqualsOriginal(t *testing.T) {
 }
 
 func restoreRound(t *testing.T, r *rand.Rand) (opened, increments int) {
-	w := backupFeed(r, 120, 0)
+	w := eventfulFeed(r, 120, 0)
 	o := featurestore.Options{GroupEntries: 1 + r.IntN(40), Definition: w.def}
 	dir := t.TempDir()
 	s := open(t, dir, o)
@@ -200,7 +200,7 @@ func restoreOne(t *testing.T, w *world, o featurestore.Options, backups []taken,
 // the store showed then (I4).
 func TestI4BackupBesideTrafficIsOfOneMoment(t *testing.T) {
 	r := seed(t)
-	w := backupFeed(r, 250, 0)
+	w := eventfulFeed(r, 250, 0)
 	s := open(t, t.TempDir(), featurestore.Options{GroupEntries: 64, Definition: w.def})
 	first := 0
 	for s.Watermark().Birth == 0 {

@@ -125,7 +125,7 @@ func TestI7RestoredStoreAnswersLikeAnUnsweptOne(t *testing.T) {
 }
 
 func sweptBackupRound(t *testing.T, r *rand.Rand) (refused, increments int) {
-	w := backupFeed(r, 110, 3*hour)
+	w := eventfulFeed(r, 110, 3*hour)
 	o := featurestore.Options{GroupEntries: 1 + r.IntN(40), Definition: w.def}
 	dir := t.TempDir()
 	s, twin := open2(t, dir, o), open(t, t.TempDir(), featurestore.Options{Definition: w.def})

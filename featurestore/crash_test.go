@@ -25,31 +25,7 @@ const (
 
 // crashFeed is the feed of the crash test: the same for a seed, in parent and child.
 func crashFeed(seed uint64) *world {
-	w := newWorld(rand.New(rand.NewPCG(seed, 2)))
-	w.drift()
-	w.read(w.tables())
-	w.publish(change.Backfill)
-	for range 1500 {
-		switch n := w.r.IntN(40); {
-		case n == 0 && w.snap == nil:
-			w.read(w.tables())
-		case n < 4 && w.snap != nil:
-			w.publish(change.Refill)
-		case n == 4 && w.snap == nil:
-			w.drift()
-			w.read(w.tables())
-			w.publish(change.Refill)
-		case n == 5:
-			w.reset()
-			w.read(w.tables())
-			w.publish(change.Backfill)
-		case n < 8:
-			w.tick()
-		default:
-			w.live()
-		}
-	}
-	return w
+	return eventfulFeed(rand.New(rand.NewPCG(seed, 2)), 1500, 0)
 }
 
 // list gives batches as an Input that is always ready.
