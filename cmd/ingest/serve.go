@@ -79,6 +79,7 @@ func newServer(cfg serverConfig) (*server, error) {
 	s.private(mux, "POST "+refillPath, http.HandlerFunc(s.refill))
 	s.private(mux, "POST "+streamPath, http.HandlerFunc(s.stream))
 	s.private(mux, "POST "+featurestore.PathBarrier, http.HandlerFunc(s.barrier))
+	s.profiles(mux)
 	// No ReadTimeout and no WriteTimeout: a view is read as long as it takes, and
 	// its handler sets deadlines of its own.
 	s.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, TLSConfig: cfg.Access.tls, ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn)}

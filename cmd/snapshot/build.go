@@ -44,6 +44,7 @@ type buildCommand struct {
 	Output        string        `name:"output" env:"DATASET_DIR" default:"data/datasets" placeholder:"DIR" help:"Directory of the dataset versions."`
 	Workers       int           `name:"workers" placeholder:"N" help:"Parallel workers, without it one for each core; the result does not depend on it."`
 	Strict        bool          `name:"strict" help:"Let warnings of the quality gates fail the build."`
+	CPUProfile    string        `name:"cpu-profile" placeholder:"FILE" help:"Write where the build's time goes, for go tool pprof."`
 }
 
 func (c *buildCommand) Run(p *program) (err error) {
@@ -80,6 +81,13 @@ func (c *buildCommand) Run(p *program) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
+	if c.CPUProfile != "" {
+		end, fault := profile(c.CPUProfile)
+		if fault != nil {
+			return fault
+		}
+		defer func() { err = errors.Join(err, end()) }()
+	}
 	cfg := snapshot.Config{
 		Definition: def, Stage: c.Stage, Version: c.Version, Window: window,
 		NegativeRatio: c.NegativeRatio, TestSize: c.TestSize, Seed: c.Seed,
