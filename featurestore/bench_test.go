@@ -3,7 +3,10 @@ package featurestore_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/change"
@@ -63,10 +66,17 @@ func benchRow(r *rand.Rand, rel *change.Relation, o uint32, user string) change.
 	return row
 }
 
-// benchFeed makes messages of 500 rows each, of n users.
-func benchFeed(rows, users int) (*definition.Definition, *feed) {
+// benchFeed makes messages of 500 rows each, of n users; extra is the size of one more
+// column, of text.
+func benchFeed(rows, users, extra int) (*definition.Definition, *feed) {
 	def, rel := benchRelation()
 	r := rand.New(rand.NewPCG(1, 2))
+	texts := []change.Value{value("")}
+	if extra > 0 {
+		def.Tables[0].Columns = append(def.Tables[0].Columns, definition.SourceColumn{Name: "note"})
+		rel.Columns = append(rel.Columns, change.Column{Name: "note", Type: oidText, Modifier: -1})
+		texts = benchTexts(r, 1000, extra)
+	}
 	ids := make([]string, users)
 	for i := range ids {
 		ids[i] = uuid(r)
@@ -79,37 +89,65 @@ func benchFeed(rows, users int) (*definition.Definition, *feed) {
 		list := make([]change.Row, 500)
 		for i := range list {
 			list[i] = benchRow(r, rel, uint32(i), ids[r.IntN(users)])
+			if extra > 0 {
+				list[i].New = append(list[i].New, texts[r.IntN(len(texts))])
+			}
 		}
 		f.transaction(change.Live, v, list, 1, false)
 	}
 	return def, f
 }
 
-func BenchmarkApply(b *testing.B) {
-	const rows = 200_000
-	def, f := benchFeed(rows, 20_000)
-	b.ReportAllocs()
-	for b.Loop() {
-		s, err := featurestore.Open(b.TempDir(), featurestore.Options{Definition: def})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := s.Apply(b.Context(), f.batches...); err != nil {
-			b.Fatal(err)
-		}
-		st := s.Status()
-		b.ReportMetric(st.CommitTime.Seconds(), "commit-s")
-		b.ReportMetric(float64(st.Groups), "groups")
-		if err := s.Close(); err != nil {
-			b.Fatal(err)
-		}
+// benchTexts makes n texts of so many bytes, of words that come again.
+func benchTexts(r *rand.Rand, n, size int) []change.Value {
+	words := make([]string, 4096)
+	for i := range words {
+		words[i] = strconv.FormatUint(r.Uint64(), 36)
 	}
-	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	out := make([]change.Value, n)
+	for i := range out {
+		var t []byte
+		for len(t) < size {
+			t = append(append(t, words[r.IntN(len(words))]...), ' ')
+		}
+		out[i] = value(string(t[:size]))
+	}
+	return out
+}
+
+// BenchmarkApply applies inserts of rows of two sizes, a quarter of a million and a
+// sixth of that.
+func BenchmarkApply(b *testing.B) {
+	for _, c := range []struct {
+		name        string
+		rows, extra int
+	}{{"400B", 250_000, 0}, {"1600B", 80_000, 1200}} {
+		b.Run(c.name, func(b *testing.B) {
+			def, f := benchFeed(c.rows, 20_000, c.extra)
+			b.ReportAllocs()
+			for b.Loop() {
+				s, err := featurestore.Open(b.TempDir(), featurestore.Options{Definition: def})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Apply(b.Context(), f.batches...); err != nil {
+					b.Fatal(err)
+				}
+				st := s.Status()
+				b.ReportMetric(st.CommitTime.Seconds(), "commit-s")
+				b.ReportMetric(float64(st.Groups), "groups")
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(c.rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
 }
 
 func BenchmarkScan(b *testing.B) {
 	const rows = 200_000
-	def, f := benchFeed(rows, 20_000)
+	def, f := benchFeed(rows, 20_000, 0)
 	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
 	apply(b, s, f.batches...)
 	v := view(b, s, 0)
@@ -136,7 +174,7 @@ func BenchmarkScan(b *testing.B) {
 
 func BenchmarkEntity(b *testing.B) {
 	const rows, users = 200_000, 20_000
-	def, f := benchFeed(rows, users)
+	def, f := benchFeed(rows, users, 0)
 	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
 	apply(b, s, f.batches...)
 	v := view(b, s, 0)
@@ -160,7 +198,7 @@ func BenchmarkEntity(b *testing.B) {
 
 func BenchmarkRemoteScan(b *testing.B) {
 	const rows = 200_000
-	def, f := benchFeed(rows, 20_000)
+	def, f := benchFeed(rows, 20_000, 0)
 	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
 	apply(b, s, f.batches...)
 	v := dial(b, serve(b, featurestore.NewHandler(s, token)), 0)
@@ -227,6 +265,51 @@ func BenchmarkUpdates(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkWideUpdates applies updates of rows drawn at random of which four columns
+// change and a text of 3 kB was left out by the source: each is looked up, read and
+// written again with its text.
+func BenchmarkWideUpdates(b *testing.B) {
+	const rows, updates = 10_000, 20_000
+	def, rel := benchRelation()
+	def.Tables[0].Columns = append(def.Tables[0].Columns, definition.SourceColumn{Name: "note"}, definition.SourceColumn{Name: "story"})
+	for _, name := range []string{"note", "story"} {
+		rel.Columns = append(rel.Columns, change.Column{Name: name, Type: oidText, Modifier: -1})
+	}
+	f := newFeed()
+	v := change.Version(1_700_000_000_000_000)
+	r := rand.New(rand.NewPCG(1, 2))
+	notes, stories := benchTexts(r, 1000, 1000), benchTexts(r, 1000, 3000)
+	var first []change.Row
+	for i := range rows {
+		row := benchRow(r, rel, uint32(i), uuid(r))
+		row.New = append(row.New, notes[r.IntN(len(notes))], stories[r.IntN(len(stories))])
+		first = append(first, row)
+	}
+	f.transaction(change.Backfill, v, first, 40, false)
+	for range updates / 100 {
+		v += 1000
+		var list []change.Row
+		for i := range 100 {
+			row := first[r.IntN(rows)]
+			row.Op, row.Ordinal, row.New = change.Update, uint32(i), slices.Clone(row.New)
+			row.New[5], row.New[15], row.New[17] = value(fmt.Sprint(r.Float64())), value("2024-03-05 10:11:12.123"), change.Value{Kind: change.Unchanged}
+			list = append(list, row)
+		}
+		f.transaction(change.Live, v, list, 1, false)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		s := open(b, b.TempDir(), featurestore.Options{Definition: def})
+		apply(b, s, f.batches[:40]...)
+		began := time.Now()
+		apply(b, s, f.batches[40:]...)
+		b.ReportMetric(updates/time.Since(began).Seconds(), "updates/s")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkRefill refills a table of which every row is as it is held: each is

@@ -20,7 +20,8 @@ func (w *writer) store(c *work, old []row.Cell) error {
 // the old row, or from what the source sent of it.
 func (w *writer) encode(c *work, old []row.Cell) error {
 	w.cells = w.cells[:0]
-	size := 0
+	w.parser.Reset()
+	size, carries := 0, false
 	for slot, i := range c.source {
 		if i < 0 {
 			w.cells = append(w.cells, row.Cell{})
@@ -35,17 +36,24 @@ func (w *writer) encode(c *work, old []row.Cell) error {
 			w.cells = append(w.cells, row.Cell{Kind: row.Null})
 		case v.Kind == change.Text:
 			size += len(v.Text)
-			w.cells = append(w.cells, row.Parse(c.columns[i].Type, v.Text))
+			w.cells = append(w.cells, w.parser.Parse(c.columns[i].Type, v.Text))
 		case v.Kind == change.Unchanged && old != nil:
 			size += len(old[slot].Bytes)
 			w.cells = append(w.cells, old[slot])
+			carries = carries || old[slot].Kind == row.Carried
 		case v.Kind == change.Unchanged:
 			return w.unresolved(c, i)
 		default:
 			return c.fault(fmt.Sprintf("column %s has a value of the unknown kind %q", c.columns[i].Name, v.Kind))
 		}
 	}
-	return w.seal(c, size)
+	if err := w.seal(c, size); err != nil {
+		return err
+	}
+	if carries {
+		w.flags |= flagCarries
+	}
+	return nil
 }
 
 // seal puts w.cells, whose texts take size bytes, in w.value, with their known

@@ -14,3 +14,36 @@ func (s *Store) countKeys(prefix byte) (n int, err error) {
 	})
 	return n, err
 }
+
+// Carrying is the number of versions that carry values of the version before.
+func (s *Store) Carrying() (n int, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixRow}})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if it.Item().UserMeta()&flagCarries != 0 {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+// RemoveWhole removes every version of a row that carries nothing.
+func (s *Store) RemoveWhole() (n int, err error) {
+	err = s.db.Update(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefixRow}})
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			if it.Item().UserMeta()&flagCarries == 0 {
+				n++
+				if err := txn.Delete(it.Item().KeyCopy(nil)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return n, err
+}

@@ -174,7 +174,7 @@ func (w *writer) wasErased(c *work) (bool, error) {
 	if !named {
 		return false, nil
 	}
-	had, err := w.heldPlace(c)
+	had, err := w.heldPlace(c, nil)
 	return !had, err
 }
 
@@ -182,7 +182,7 @@ func (w *writer) wasErased(c *work) (bool, error) {
 // it is an erased entity's. Where rows may be missing, a refill that read somebody
 // else's before it went over must not bring that either.
 func (w *writer) leave(c *work) error {
-	had, err := w.heldPlace(c)
+	had, err := w.heldPlace(c, nil)
 	if err != nil {
 		return err
 	}

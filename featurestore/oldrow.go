@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"errors"
 
 	"dreamfeed/internal/change"
@@ -9,10 +10,10 @@ import (
 
 // heldPlace finds where the row with the key w.oldKey lies, in w.oldPlace; had
 // says that the store holds it. Where a place follows from the key it is in
-// w.oldPlace either way.
-func (w *writer) heldPlace(c *work) (had bool, err error) {
+// w.oldPlace either way. guess is where it probably lies, nil if nobody knows.
+func (w *writer) heldPlace(c *work, guess []byte) (had bool, err error) {
 	if !c.direct {
-		return w.findPlace(c, w.oldKey)
+		return w.findPlace(c, w.oldKey, guess)
 	}
 	if w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey); err != nil {
 		return false, err
@@ -24,12 +25,12 @@ func (w *writer) heldPlace(c *work) (had bool, err error) {
 // oldPlaceOf finds where the old row of an update lies, in w.oldPlace; had says
 // that the store held it. A row whose place follows from its key is taken to
 // be held, unless that is in doubt: its key changed, or rows may be missing.
-func (w *writer) oldPlaceOf(c *work, doubt bool) (had bool, err error) {
+func (w *writer) oldPlaceOf(c *work, doubt bool, guess []byte) (had bool, err error) {
 	if c.direct && !doubt {
 		w.oldPlace, err = w.directPlace(c, w.oldPlace[:0], w.oldKey)
 		return true, err
 	}
-	return w.heldPlace(c)
+	return w.heldPlace(c, guess)
 }
 
 // directPlace appends the place of a row that follows from its key.
@@ -44,10 +45,10 @@ func (w *writer) directPlace(c *work, dst, key []byte) ([]byte, error) {
 }
 
 // findPlace reads the locator of a key into w.oldPlace.
-func (w *writer) findPlace(c *work, key []byte) (bool, error) {
+func (w *writer) findPlace(c *work, key, guess []byte) (bool, error) {
 	w.locator = appendLocatorPrefix(w.locator[:0], c.table.ID, key)
-	if place, ok := w.places.get(w.locator); ok {
-		w.oldPlace = append(w.oldPlace[:0], place...)
+	if len(guess) > 0 && w.places.holds(w.locator, guess) {
+		w.oldPlace = append(w.oldPlace[:0], guess...)
 		return true, nil
 	}
 	got, ok, err := w.lookup(w.locator, c.t.Version, c.r.Ordinal, true)
@@ -77,7 +78,8 @@ func (w *writer) held(c *work, place, key []byte, withValue bool) (stored, bool,
 // oldRow reads the old row if the update left values out that it must supply.
 // While rows of the table may be missing or out of date such a value counts as
 // not captured: the refill will bring it.
-func (w *writer) oldRow(c *work, had bool, gaps unfilled) ([]row.Cell, error) {
+// A row that stays where it is carries such values, unless it is written in full.
+func (w *writer) oldRow(c *work, had bool, gaps unfilled, stays bool) ([]row.Cell, error) {
 	if c.r.OldFull {
 		return nil, nil
 	}
@@ -90,6 +92,20 @@ func (w *writer) oldRow(c *work, had bool, gaps unfilled) ([]row.Cell, error) {
 	}
 	if missing < 0 {
 		return nil, nil
+	}
+	if stays && had && !gaps.Rows && !writtenInFull(c.t.Version, c.r.Ordinal) {
+		// Where a locator leads there is a row; a place that follows from the key
+		// says nothing.
+		if c.direct {
+			var err error
+			if _, had, err = w.held(c, w.oldPlace, w.oldKey, false); err != nil {
+				return nil, err
+			}
+		}
+		if !had {
+			return nil, w.unresolved(c, missing)
+		}
+		return w.carried(c), nil
 	}
 	var got stored
 	if had {
@@ -128,13 +144,14 @@ func (w *writer) unresolved(c *work, column int) error {
 // decodeBefore decodes a stored row into w.before, one cell a slot. They borrow
 // the row's memory.
 func (w *writer) decodeBefore(c *work, old stored) error {
-	_, data, ok := splitKnown(old.value, old.flags, old.version)
-	if !ok {
-		return &CorruptError{What: "a row's known time", Key: w.rowPrefix}
-	}
 	var err error
-	if w.before, err = row.Decode(data, w.before[:0]); err != nil {
-		return errors.Join(&CorruptError{What: "a row", Key: w.rowPrefix}, err)
+	if w.before, err = decodeStored(old.flags, old.version, old.value, w.before[:0]); err != nil {
+		return errors.Join(&CorruptError{What: "a row", Key: bytes.Clone(w.rowPrefix)}, err)
+	}
+	if old.flags&flagCarries != 0 {
+		if err := w.complete(old); err != nil {
+			return err
+		}
 	}
 	for len(w.before) < len(c.source) { // columns that came later: not captured
 		w.before = append(w.before, row.Cell{})

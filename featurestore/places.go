@@ -1,51 +1,66 @@
 package featurestore
 
-import (
-	"bytes"
-	"hash/maphash"
+import "hash/maphash"
+
+// placeCache remembers where rows lie that were looked up or written of late, for
+// what is updated is mostly what is new or hot, and reading a locator costs more
+// than all else in an update. It answers one question, whether a row lies at a
+// place, so that 16 bytes do for a row: two hashes of 64 bits with seeds of their
+// own. That some other row or place has both is as likely as guessing a key of 128
+// bits.
+type placeCache struct {
+	seed, placed maphash.Seed
+	sets         [][placeWays]cachedPlace
+	buf          []byte
+}
+
+// cachedPlace is the hash of a locator's key without version, and that of key and
+// place.
+type cachedPlace struct{ key, both uint64 }
+
+const (
+	placeWays = 4
+	placeSets = 1 << 18 // 16 MiB, of which only what is used is in memory
 )
 
-// placeCache remembers the newest place of rows that were looked up or written
-// of late: hot rows are updated again and again. It is direct-mapped, 64 Ki
-// slots whose buffers are reused.
-type placeCache struct {
-	seed  maphash.Seed
-	slots []cachedPlace
-}
-
-type cachedPlace struct{ prefix, place []byte }
-
-const placeSlots = 1 << 16
-
 func newPlaceCache() placeCache {
-	return placeCache{maphash.MakeSeed(), make([]cachedPlace, placeSlots)}
+	return placeCache{seed: maphash.MakeSeed(), placed: maphash.MakeSeed(), sets: make([][placeWays]cachedPlace, placeSets)}
 }
 
-func (c placeCache) slot(prefix []byte) *cachedPlace {
-	return &c.slots[maphash.Bytes(c.seed, prefix)%placeSlots]
+// find returns the set of a key, its hash and the hash of both.
+func (c *placeCache) find(prefix, place []byte) (set *[placeWays]cachedPlace, e cachedPlace) {
+	c.buf = append(append(c.buf[:0], prefix...), place...)
+	e.key, e.both = maphash.Bytes(c.seed, prefix)|1, maphash.Bytes(c.placed, c.buf) // a key of 0 is an empty entry
+	return &c.sets[e.key>>1%placeSets], e
 }
 
-func (c placeCache) get(prefix []byte) ([]byte, bool) {
-	s := c.slot(prefix)
-	if len(s.place) == 0 || !bytes.Equal(s.prefix, prefix) {
-		return nil, false
+// holds says that the row of a locator's prefix lies at a place; false says nothing.
+func (c *placeCache) holds(prefix, place []byte) bool {
+	set, e := c.find(prefix, place)
+	for i := range set {
+		if set[i] == e {
+			return true
+		}
 	}
-	return s.place, true
+	return false
 }
 
 // set remembers a place; an empty one forgets it.
-func (c placeCache) set(prefix, place []byte) {
-	s := c.slot(prefix)
-	if len(prefix)+len(place) > 512 {
-		s.place = s.place[:0] // bounds the cache to 32 MiB
-		return
+func (c *placeCache) set(prefix, place []byte) {
+	set, e := c.find(prefix, place)
+	at := int(e.both % placeWays)
+	for i := range set {
+		if set[i].key == e.key {
+			at = i
+		}
 	}
-	s.prefix = append(s.prefix[:0], prefix...)
-	s.place = append(s.place[:0], place...)
+	switch {
+	case len(place) > 0:
+		set[at] = e
+	case set[at].key == e.key:
+		set[at] = cachedPlace{}
+	}
 }
 
-func (c placeCache) clear() {
-	for i := range c.slots {
-		c.slots[i].place = c.slots[i].place[:0]
-	}
-}
+// clear forgets everything: what was hashed with other seeds is not found.
+func (c *placeCache) clear() { c.seed, c.placed = maphash.MakeSeed(), maphash.MakeSeed() }

@@ -141,7 +141,7 @@ func (w *writer) insert(c *work) error {
 // see.
 func (w *writer) vacate(c *work) (had bool, err error) {
 	w.oldKey = append(w.oldKey[:0], w.key...)
-	if had, err = w.heldPlace(c); err != nil || !had || bytes.Equal(w.place, w.oldPlace) {
+	if had, err = w.heldPlace(c, w.place); err != nil || !had || bytes.Equal(w.place, w.oldPlace) {
 		return had, err
 	}
 	return true, w.bury(c, w.key, w.oldPlace, false, flagDeleted|flagMoved)
@@ -166,13 +166,20 @@ func (w *writer) update(c *work) error {
 	}
 	moved := !bytes.Equal(w.key, w.oldKey)
 	gaps, unfilled := w.next.Unfilled[c.table.ID]
-	had, err := w.oldPlaceOf(c, moved || gaps.Rows)
+	// Mostly it stays where it is.
+	entity := c.entityOf(r.New)
+	w.place = w.place[:0]
+	if entity.Kind != change.Unchanged {
+		if w.place, err = c.appendPlace(w.place, entity, w.key); err != nil {
+			return err
+		}
+	}
+	had, err := w.oldPlaceOf(c, moved || gaps.Rows, w.place)
 	if err != nil {
 		return err
 	}
-	switch v := c.entityOf(r.New); {
-	case v.Kind != change.Unchanged:
-		w.place, err = c.appendPlace(w.place[:0], v, w.key)
+	switch {
+	case entity.Kind != change.Unchanged:
 	case r.OldFull:
 		w.place, err = c.appendPlace(w.place[:0], c.entityOf(r.Old), w.key)
 	case had && w.oldPlace[0] == noKind:
@@ -188,7 +195,7 @@ func (w *writer) update(c *work) error {
 		return err
 	}
 	// The old row is read before anything is written: its memory is borrowed.
-	old, err := w.oldRow(c, had, gaps)
+	old, err := w.oldRow(c, had, gaps, !moved && bytes.Equal(w.place, w.oldPlace))
 	if err != nil {
 		return err
 	}
@@ -239,7 +246,7 @@ func (w *writer) remove(c *work) error {
 	if w.oldKey, err = c.appendKey(w.oldKey[:0], c.r.Old, nil); err != nil {
 		return err
 	}
-	had, err := w.heldPlace(c)
+	had, err := w.heldPlace(c, nil)
 	if err != nil {
 		return err
 	}

@@ -41,11 +41,14 @@ type scanner struct {
 	// versions of all rows of the entity; rows hold pieces of it.
 	versions []history.Version
 	first    int // index in versions of the row being gathered
+	carrying carrying
 
-	prefix      []byte // key of the row being gathered, without version; empty: none
+	prefix      []byte           // key of the row being gathered, without version; empty: none
+	seen        [suffixSize]byte // version of the row that was met last, zero for none
 	placeSize   int
 	table       uint16
-	keyAt       int // where the key begins in prefix
+	marks       []mark // truncations of the table
+	keyAt       int    // where the key begins in prefix
 	begun       time.Time
 	read, total int // bytes since the transaction began, and entities since the clock was read
 }
@@ -96,8 +99,15 @@ func (c *scanner) run(ctx context.Context, r history.Range, fn func(*history.Ent
 				continue
 			}
 		}
-		if err := c.version(item); err != nil {
-			return err
+		// Of a key that was written twice (with the same bytes, or removed since)
+		// the newest counts.
+		if version := key[len(key)-suffixSize:]; string(version) != string(c.seen[:]) {
+			copy(c.seen[:], version)
+			if !item.IsDeletedOrExpired() {
+				if err := c.version(item); err != nil {
+					return err
+				}
+			}
 		}
 		c.it.Next()
 	}
@@ -115,12 +125,16 @@ func (c *scanner) turn(key []byte, fn func(*history.Entity) error) (ended bool, 
 	same := len(c.prefix) > 0 && c.kind != noKind &&
 		len(k.place) == c.placeSize && bytes.Equal(k.place, c.prefix[1:1+c.placeSize])
 	if same {
-		c.endRow()
-	} else if ended, err = c.hand(fn); err != nil {
+		err = c.endRow()
+	} else {
+		ended, err = c.hand(fn)
+	}
+	if err != nil {
 		return false, err
 	}
 	c.prefix = append(c.prefix[:0], k.prefix...)
 	c.placeSize, c.table, c.keyAt = len(k.place), k.table, 1+len(k.place)+2
+	c.marks, c.seen = c.v.marks[k.table], [suffixSize]byte{}
 	c.first = len(c.versions)
 	return ended, nil
 }
@@ -160,7 +174,7 @@ func (c *scanner) rest(ctx context.Context, item *badger.Item) (*badger.Item, er
 // version adds the item's version to the row, if the view shows it.
 func (c *scanner) version(item *badger.Item) error {
 	v, o := suffix(item.Key()) // turn has seen to it that the key is no piece
-	if v > c.v.asOf || c.latest && len(c.versions) > c.first {
+	if v > c.v.asOf || c.enough() {
 		return nil
 	}
 	if len(c.v.voids) > 0 {
@@ -171,7 +185,7 @@ func (c *scanner) version(item *badger.Item) error {
 	flags := item.UserMeta()
 	deleted := flags&flagDeleted != 0
 	c.truncations(v, o, deleted)
-	if c.latest && len(c.versions) > c.first {
+	if c.enough() {
 		return nil
 	}
 	h := history.Version{
@@ -188,27 +202,52 @@ func (c *scanner) version(item *badger.Item) error {
 			return &CorruptError{What: "a row's known time", Key: c.prefix}
 		}
 	}
+	c.carries(h, flags)
 	c.versions = append(c.versions, h)
 	return nil
 }
 
+// enough says that the row's version is gathered where only the newest counts, and
+// all that it carries.
+func (c *scanner) enough() bool {
+	n := len(c.versions)
+	if !c.latest || n == c.first {
+		return false
+	}
+	at := c.carrying.at
+	return len(at) == 0 || at[len(at)-1] != n-1
+}
+
 // value copies the item's value to the arena.
 func (c *scanner) value(item *badger.Item) ([]byte, error) {
-	if item.UserMeta()&flagPieces == 0 {
-		c.reserve(int(item.ValueSize()))
-	}
 	start := len(c.arena)
 	var err error
 	if item.UserMeta()&flagPieces == 0 {
-		err = item.Value(func(v []byte) error { c.arena = append(c.arena, v...); return nil })
+		err = item.Value(func(v []byte) error {
+			c.reserve(len(v))
+			start = len(c.arena)
+			c.arena = append(c.arena, v...)
+			return nil
+		})
 	} else {
-		c.arena, err = readValue(c.it, c.arena)
+		c.arena, err = c.pieces(item, c.arena)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read a row: %w", err)
 	}
 	c.read += len(c.arena) - start
 	return c.arena[start:len(c.arena):len(c.arena)], nil
+}
+
+// pieces reads a value that is split, through an iterator that shows nothing
+// twice. The keys of the pieces come by afterwards, and are passed over.
+func (c *scanner) pieces(item *badger.Item, dst []byte) ([]byte, error) {
+	it := c.txn.NewIterator(badger.IteratorOptions{Prefix: c.common})
+	defer it.Close()
+	if it.Seek(item.KeyCopy(nil)); !it.Valid() || !bytes.Equal(it.Item().Key(), item.Key()) {
+		return dst, &CorruptError{What: "a split row", Key: item.KeyCopy(nil)}
+	}
+	return readValue(it, dst)
 }
 
 // reserve makes room in the arena without moving what was handed out of it.
@@ -222,7 +261,7 @@ func (c *scanner) reserve(n int) {
 // truncations adds a deleted version for the truncation that removed the
 // version (v, o): the oldest one after it, if it came before any newer version.
 func (c *scanner) truncations(v change.Version, o uint32, deleted bool) {
-	marks := c.v.marks[c.table]
+	marks := c.marks
 	if deleted || len(marks) == 0 {
 		return
 	}
@@ -243,13 +282,21 @@ func (c *scanner) truncations(v change.Version, o uint32, deleted bool) {
 
 // endRow adds the row being gathered to the entity, if the view shows any
 // version of it.
-func (c *scanner) endRow() {
+func (c *scanner) endRow() error {
 	if len(c.prefix) == 0 || len(c.versions) == c.first {
-		return
+		return nil
 	}
-	if c.latest && c.versions[c.first].Deleted {
-		c.versions = c.versions[:c.first]
-		return
+	if len(c.carrying.at) > 0 {
+		if err := c.complete(); err != nil {
+			return err
+		}
+	}
+	if c.latest {
+		if c.versions[c.first].Deleted {
+			c.versions = c.versions[:c.first]
+			return nil
+		}
+		c.versions = c.versions[:c.first+1]
 	}
 	key := c.prefix[c.keyAt:]
 	c.reserve(len(key))
@@ -259,6 +306,7 @@ func (c *scanner) endRow() {
 		Table: c.table, Key: c.arena[start:len(c.arena):len(c.arena)],
 		Versions: c.versions[c.first:len(c.versions):len(c.versions)],
 	})
+	return nil
 }
 
 // hand ends the entity being gathered and hands it to fn, if it has any row.
@@ -266,7 +314,9 @@ func (c *scanner) hand(fn func(*history.Entity) error) (ended bool, err error) {
 	if len(c.prefix) == 0 {
 		return false, nil
 	}
-	c.endRow()
+	if err := c.endRow(); err != nil {
+		return false, err
+	}
 	if len(c.entity.Rows) > 0 {
 		c.entity.ID = ""
 		if c.kind != noKind {

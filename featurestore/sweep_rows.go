@@ -79,8 +79,9 @@ func (r *removal) commit() error {
 type line struct {
 	prefix []byte // its key without version
 	table  uint16
-	// based says that the version that holds at the floor was met.
-	based bool
+	// based says that the version that holds at the floor was met, carried that the
+	// one met last carries values of the next.
+	based, carried bool
 	// head is the version met last, gone says that it was removed: its pieces
 	// share its fate.
 	head []byte
@@ -169,9 +170,12 @@ func (p *pass) weigh(l *line, item *badger.Item, key []byte) error {
 	v, o := suffix(key)
 	deleted := item.UserMeta()&flagDeleted != 0
 	l.head, l.gone = append(l.head[:0], key...), false
-	switch _, void := p.voids[v]; {
+	_, void := p.voids[v]
+	carries := item.UserMeta()&flagCarries != 0
+	switch {
 	case void:
 		_, l.gone = p.closed[v]
+		carries = l.carried // it is between a version and what that carries
 	case v > p.floor:
 	case !l.based:
 		l.based = true
@@ -181,12 +185,14 @@ func (p *pass) weigh(l *line, item *badger.Item, key []byte) error {
 		case !deleted:
 			l.gone = p.truncated(l.table, v, o)
 		}
+	case l.carried:
 	default:
 		// A superseded tombstone tells a refill that the row which it read was
 		// another one.
 		l.gone = !deleted || v <= p.buried
 	}
 	if !l.gone {
+		l.carried = carries
 		return nil
 	}
 	if err := p.batch.add(key, item.ValueSize()); err != nil {

@@ -18,6 +18,7 @@ const (
 	flagPieces     = 1 << 3 // the value is uvarint(size) and the first piece
 	flagMoved      = 1 << 4 // deleted here, it lives on under another entity or key
 	flagArrived    = 1 << 5 // not inserted: moved here, or read by a refill or a later backfill
+	flagCarries    = 1 << 6 // some values are in the row's version before, see carry.go
 )
 
 // pieceBytes is the size of a piece of a value: larger values are split over

@@ -252,40 +252,63 @@ func entityStart(key []byte) []byte {
 	return key[:1+n]
 }
 
+// walkedKeys is how many keys of one entity are walked over, one after another,
+// before the next entity is sought: that costs about as much as so many.
+const walkedKeys = 16
+
 // sampledPoints walks the keys and keeps every so-many-th, doubling the
-// distance whenever the sample is full.
+// distance whenever the sample is full. Of an entity it walks over the first few
+// only, so that it takes time by entity rather than by version, and weighs entities
+// of many rows too lightly, which the number of parts makes up for.
 func (v *View) sampledPoints(ctx context.Context, prefix []byte) ([][]byte, error) {
 	var points [][]byte
 	stride, seen := 1, 0
 	txn := v.s.db.NewTransaction(false)
 	defer txn.Discard()
-	err := eachKey(txn, prefix, func(key []byte) error {
-		seen++
-		if seen%stride != 0 {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	defer it.Close()
+	var entity []byte // the one at hand, of which so many keys were met
+	met := 0
+	for it.Rewind(); it.Valid(); {
+		key := it.Item().Key()
 		p := entityStart(key)
 		if p == nil {
-			return &CorruptError{What: "a row key", Key: key}
+			return nil, &CorruptError{What: "a row key", Key: it.Item().KeyCopy(nil)}
 		}
-		points = append(points, bytes.Clone(p))
-		if len(points) == maxSample {
-			for i := range maxSample / 2 {
-				points[i] = points[2*i+1]
+		if met++; !bytes.Equal(p, entity) {
+			entity, met = append(entity[:0], p...), 1
+		}
+		if seen++; seen%stride == 0 {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
 			}
-			points = points[:maxSample/2]
-			stride *= 2
+			if points = append(points, bytes.Clone(p)); len(points) == maxSample {
+				for i := range maxSample / 2 {
+					points[i] = points[2*i+1]
+				}
+				points = points[:maxSample/2]
+				stride *= 2
+			}
 		}
-		return nil
-	})
-	return points, err
+		if met < walkedKeys {
+			it.Next()
+			continue
+		}
+		next := after(entity)
+		if next == nil {
+			break
+		}
+		it.Seek(next)
+	}
+	return points, nil
 }
 
 // newTransaction begins reading the keys with a prefix, at the present state.
+// The iterator shows all that Badger holds of a key, newest first, also that it
+// was removed: keys have our version in them and are written once, so that there
+// is hardly ever more than one, and Badger need not keep and compare each key, and
+// decode each value twice, to leave others out. A scanner sees to it itself.
 func (v *View) newTransaction(prefix []byte) (*badger.Txn, *badger.Iterator) {
 	txn := v.s.db.NewTransaction(false)
-	return txn, txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	return txn, txn.NewIterator(badger.IteratorOptions{Prefix: prefix, AllVersions: true})
 }

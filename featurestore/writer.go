@@ -47,7 +47,8 @@ type writer struct {
 	key, oldKey, rowPrefix, value, place, oldPlace []byte
 	locator, seek, taken, seen                     []byte
 	cells, before                                  []row.Cell
-	flags                                          byte // that go with value
+	parser                                         row.Parser // of the texts of cells
+	flags                                          byte       // that go with value
 }
 
 // mark is a TRUNCATE of a table.

@@ -3,7 +3,7 @@
 //
 //	row   = count uvarint | tag byte × count | payload × count
 //	tag   = see Kind; the payload of a tag:
-//	        NotCaptured, Null, True, False  nothing
+//	        NotCaptured, Null, True, False, Carried  nothing
 //	        Text                            length uvarint, bytes
 //	        Int                             zigzag varint
 //	        Float                           8 bytes, IEEE 754, little endian
@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // Kind is the tag of a column. The numbers are part of the disk format.
@@ -42,6 +43,10 @@ const (
 	False       Kind = 9
 	UUID        Kind = 10
 	Decimal     Kind = 11
+	// Carried says that the row's version before has the value: an update that left
+	// it out changed nothing of it. The store puts the value in its place before it
+	// hands a row out.
+	Carried Kind = 12
 )
 
 // Cell is one decoded column. Bytes borrows the memory that it was decoded
@@ -95,7 +100,22 @@ func Append(dst []byte, cells []Cell) []byte {
 // one cell for each stored slot, and at least len(cells) ones (the rest
 // NotCaptured). Bytes of the cells borrow data.
 func Decode(data []byte, cells []Cell) ([]Cell, error) {
-	count, n := binary.Uvarint(data)
+	return decode(data, cells, nil)
+}
+
+// DecodeSome is Decode for the slots that are wanted: cells of the others are
+// NotCaptured. All of the row is checked as Decode does. Most of a row's columns
+// are no feature, and writing a cell is what decoding costs most.
+func DecodeSome(data []byte, cells []Cell, wanted []bool) ([]Cell, error) {
+	if wanted == nil {
+		wanted = []bool{}
+	}
+	return decode(data, cells, wanted)
+}
+
+// decode reads the slots that are wanted, all if wanted is nil.
+func decode(data []byte, cells []Cell, wanted []bool) ([]Cell, error) {
+	count, n := uvarint(data)
 	if n <= 0 || count > uint64(len(data)-n) {
 		return cells, fmt.Errorf("%w: column count", ErrCorrupt)
 	}
@@ -103,16 +123,64 @@ func Decode(data []byte, cells []Cell) ([]Cell, error) {
 	for len(cells) < len(tags) {
 		cells = append(cells, Cell{})
 	}
-	for i := range cells {
-		if i >= len(tags) {
-			cells[i] = Cell{}
+	clear(cells)
+	for i, tag := range tags {
+		var c *Cell
+		if wanted == nil || i < len(wanted) && wanted[i] {
+			c = &cells[i]
+			c.Kind = Kind(tag)
+		}
+		var size int
+		switch Kind(tag) {
+		case NotCaptured, Null, True, False, Carried:
 			continue
+		case Text:
+			length, n := uvarint(rest)
+			if n <= 0 || length > uint64(len(rest)-n) {
+				return cells, corrupt(cells, i, tag)
+			}
+			size = n + int(length)
+			if c != nil {
+				c.Bytes = rest[n:size:size]
+			}
+		case Int, Timestamp, TimestampTZ, Date:
+			v, n := uvarint(rest)
+			if n <= 0 {
+				return cells, corrupt(cells, i, tag)
+			}
+			if size = n; c != nil {
+				c.Int = unzigzag(v)
+			}
+		case Float:
+			if size = 8; len(rest) < size {
+				return cells, corrupt(cells, i, tag)
+			}
+			if c != nil {
+				c.Float = math.Float64frombits(binary.LittleEndian.Uint64(rest))
+			}
+		case UUID:
+			if size = 16; len(rest) < size {
+				return cells, corrupt(cells, i, tag)
+			}
+			if c != nil {
+				c.Bytes = rest[:16:16]
+			}
+		case Decimal:
+			scale, n := uvarint(rest)
+			if n <= 0 || scale > math.MaxUint16 {
+				return cells, corrupt(cells, i, tag)
+			}
+			v, m := uvarint(rest[n:])
+			if m <= 0 {
+				return cells, corrupt(cells, i, tag)
+			}
+			if size = n + m; c != nil {
+				c.Scale, c.Int = uint32(scale), unzigzag(v)
+			}
+		default:
+			return cells, corrupt(cells, i, tag)
 		}
-		c, size := decodeCell(Kind(tags[i]), rest)
-		if size < 0 {
-			return cells, fmt.Errorf("%w: column %d with tag %d", ErrCorrupt, i, tags[i])
-		}
-		cells[i], rest = c, rest[size:]
+		rest = rest[size:]
 	}
 	if len(rest) != 0 {
 		return cells, fmt.Errorf("%w: %d bytes left over", ErrCorrupt, len(rest))
@@ -120,45 +188,30 @@ func Decode(data []byte, cells []Cell) ([]Cell, error) {
 	return cells, nil
 }
 
-// decodeCell reads one payload; the size is negative when data is too short
-// or the tag unknown.
-func decodeCell(kind Kind, data []byte) (Cell, int) {
-	switch kind {
-	case NotCaptured, Null, True, False:
-		return Cell{Kind: kind}, 0
-	case Text:
-		size, n := binary.Uvarint(data)
-		if n <= 0 || size > uint64(len(data)-n) {
-			return Cell{}, -1
-		}
-		end := n + int(size)
-		return Cell{Kind: kind, Bytes: data[n:end:end]}, end
-	case Int, Timestamp, TimestampTZ, Date:
-		v, n := binary.Varint(data)
-		if n <= 0 {
-			return Cell{}, -1
-		}
-		return Cell{Kind: kind, Int: v}, n
-	case Float:
-		if len(data) < 8 {
-			return Cell{}, -1
-		}
-		return Cell{Kind: kind, Float: math.Float64frombits(binary.LittleEndian.Uint64(data))}, 8
-	case UUID:
-		if len(data) < 16 {
-			return Cell{}, -1
-		}
-		return Cell{Kind: kind, Bytes: data[:16:16]}, 16
-	case Decimal:
-		scale, n := binary.Uvarint(data)
-		if n <= 0 || scale > math.MaxUint16 {
-			return Cell{}, -1
-		}
-		v, m := binary.Varint(data[n:])
-		if m <= 0 {
-			return Cell{}, -1
-		}
-		return Cell{Kind: kind, Scale: uint32(scale), Int: v}, n + m
+// corrupt says which column cannot be read, and takes back what it claims to be.
+func corrupt(cells []Cell, column int, tag byte) error {
+	cells[column] = Cell{}
+	return fmt.Errorf("%w: column %d with tag %d", ErrCorrupt, column, tag)
+}
+
+func unzigzag(v uint64) int64 { return int64(v>>1) ^ -int64(v&1) }
+
+// uvarint is binary.Uvarint. Most numbers of a row are moments in µs, of eight
+// bytes, which it takes apart in one go.
+func uvarint(b []byte) (v uint64, size int) {
+	if len(b) > 0 && b[0] < 0x80 {
+		return uint64(b[0]), 1
 	}
-	return Cell{}, -1
+	if len(b) >= 8 {
+		x := binary.LittleEndian.Uint64(b)
+		if ends := ^x & 0x8080808080808080; ends != 0 {
+			size = bits.TrailingZeros64(ends)/8 + 1
+			// Seven bits of each byte are brought together, pair by pair.
+			x &= 0x7f7f7f7f7f7f7f7f >> (64 - 8*size)
+			x = x&0x007f007f007f007f | x>>1&0x3f803f803f803f80
+			x = x&0x00003fff00003fff | x>>2&0x0fffc0000fffc000
+			return x&0x000000000fffffff | x>>4&0x00fffffff0000000, size
+		}
+	}
+	return binary.Uvarint(b)
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -261,5 +262,25 @@ func BenchmarkParse(b *testing.B) {
 				row.Parse(c.oid, text)
 			}
 		})
+	}
+}
+
+// Days are counted without the time package, which is the oracle here.
+func TestDaysAreThoseOfTheCalendar(t *testing.T) {
+	first := time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	for day := first; day.Year() < 10000; day = day.AddDate(0, 0, 1) {
+		text := day.AppendFormat(nil, "2006-01-02")
+		want := row.Cell{Kind: row.Date, Int: day.Unix() / 86400}
+		if day.Unix()%86400 != 0 {
+			t.Fatalf("%s does not begin a day", text)
+		}
+		if got := row.Parse(oidDate, text); got.Kind != want.Kind || got.Int != want.Int {
+			t.Fatalf("%s: %+v, want %+v", text, got, want)
+		}
+	}
+	for _, text := range []string{"1900-02-29", "2023-02-29", "2024-02-30", "2024-04-31", "2024-00-10", "2024-13-01", "2024-01-00", "0000-01-01"} {
+		if got := row.Parse(oidDate, []byte(text)); got.Kind != row.Text {
+			t.Errorf("%s is no day and was taken for %+v", text, got)
+		}
 	}
 }

@@ -25,8 +25,21 @@ const (
 // renders to exactly the same text again, else as text. It never fails. The
 // cell borrows text, except for a UUID, whose 16 bytes are new.
 func Parse(oid uint32, text []byte) Cell {
+	var p Parser
+	return p.Parse(oid, text)
+}
+
+// Parser is Parse for many values: the bytes of its UUIDs are the Parser's, and the
+// cells that have them are valid until Reset. The zero value is ready to use.
+type Parser struct{ ids []byte }
+
+// Reset makes the memory of the cells parsed so far free for others.
+func (p *Parser) Reset() { p.ids = p.ids[:0] }
+
+// Parse is the function Parse. Most types need no rendering to know that a value
+// renders to its text again: their texts are checked to be as PostgreSQL writes them.
+func (p *Parser) Parse(oid uint32, text []byte) Cell {
 	asText := Cell{Kind: Text, Bytes: text}
-	c := asText
 	switch oid {
 	case oidBool:
 		switch string(text) {
@@ -35,65 +48,52 @@ func Parse(oid uint32, text []byte) Cell {
 		case "f":
 			return Cell{Kind: False}
 		}
-		return asText
 	case oidInt2, oidInt4, oidInt8:
-		v, err := strconv.ParseInt(string(text), 10, 64)
-		if err != nil {
-			return asText
+		if v, ok := parseInt(text); ok {
+			return Cell{Kind: Int, Int: v}
 		}
-		c = Cell{Kind: Int, Int: v}
 	case oidFloat4, oidFloat8:
 		// The shortest text of a float4 is exact as decimal text but not as a
 		// float64 rendering; it is kept only where both agree.
 		v, err := strconv.ParseFloat(string(text), 64)
-		if err != nil || math.IsNaN(v) {
-			return asText
+		if c := (Cell{Kind: Float, Float: v}); err == nil && !math.IsNaN(v) && c.renders(text) {
+			return c
 		}
-		c = Cell{Kind: Float, Float: v}
 	case oidTimestamp:
-		v, ok := parseTimestamp(text)
-		if !ok {
-			return asText
+		if v, ok := parseTimestamp(text); ok {
+			return Cell{Kind: Timestamp, Int: v}
 		}
-		c = Cell{Kind: Timestamp, Int: v}
 	case oidTimestampTZ:
-		if !bytes.HasSuffix(text, []byte("+00")) {
-			return asText
+		if utc, ok := bytes.CutSuffix(text, []byte("+00")); ok {
+			if v, ok := parseTimestamp(utc); ok {
+				return Cell{Kind: TimestampTZ, Int: v}
+			}
 		}
-		v, ok := parseTimestamp(text[:len(text)-3])
-		if !ok {
-			return asText
-		}
-		c = Cell{Kind: TimestampTZ, Int: v}
 	case oidDate:
-		if len(text) != 10 {
-			return asText
+		if d, ok := parseDay(text); ok && len(text) == 10 {
+			return Cell{Kind: Date, Int: d}
 		}
-		d, ok := parseDay(text)
-		if !ok {
-			return asText
-		}
-		c = Cell{Kind: Date, Int: d}
 	case oidNumeric:
-		var ok bool
-		if c, ok = parseDecimal(text); !ok {
-			return asText
+		if c, ok := parseDecimal(text); ok && c.renders(text) {
+			return c
 		}
 	default:
 		if len(text) != 36 {
-			return asText
+			break
 		}
-		id, ok := AppendUUID(make([]byte, 0, 16), text)
-		if !ok {
-			return asText
+		from := len(p.ids)
+		if ids, ok := AppendUUID(p.ids, text); ok {
+			p.ids = ids
+			return Cell{Kind: UUID, Bytes: ids[from:len(ids):len(ids)]}
 		}
-		return Cell{Kind: UUID, Bytes: id}
 	}
+	return asText
+}
+
+// renders says whether the cell's text is the given one.
+func (c *Cell) renders(text []byte) bool {
 	var buf [64]byte
-	if !bytes.Equal(c.AppendText(buf[:0]), text) {
-		return asText
-	}
-	return c
+	return bytes.Equal(c.AppendText(buf[:0]), text)
 }
 
 // AppendText appends the value as PostgreSQL writes it. For Null and
@@ -127,6 +127,30 @@ func (c *Cell) AppendText(dst []byte) []byte {
 // String is the value's text, for keys, ids and tests.
 func (c *Cell) String() string { return string(c.AppendText(nil)) }
 
+// parseInt reads an int64 that is written as PostgreSQL writes integers.
+func parseInt(text []byte) (int64, bool) {
+	d, neg := text, false
+	if len(d) > 0 && d[0] == '-' {
+		d, neg = d[1:], true
+	}
+	if len(d) == 0 || len(d) > 19 || d[0] == '0' && len(text) > 1 {
+		return 0, false
+	}
+	var u uint64 // 19 digits fit
+	for _, c := range d {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		u = u*10 + uint64(c-'0')
+	}
+	switch {
+	case !neg:
+		return int64(u), u <= math.MaxInt64
+	default:
+		return -int64(u), u <= 1<<63
+	}
+}
+
 func digits(b []byte) (int64, bool) {
 	var v int64
 	for _, d := range b {
@@ -138,7 +162,11 @@ func digits(b []byte) (int64, bool) {
 	return v, true
 }
 
-// parseDay reads YYYY-MM-DD, years 0001 to 9999, as days since 1970-01-01.
+// monthDays are the days of the months of a year that is no leap year.
+var monthDays = [...]int64{31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
+
+// parseDay reads YYYY-MM-DD at the beginning of b, years 0001 to 9999, as days
+// since 1970-01-01.
 func parseDay(b []byte) (int64, bool) {
 	if len(b) < 10 || b[4] != '-' || b[7] != '-' {
 		return 0, false
@@ -146,23 +174,40 @@ func parseDay(b []byte) (int64, bool) {
 	y, ok1 := digits(b[:4])
 	m, ok2 := digits(b[5:7])
 	d, ok3 := digits(b[8:10])
-	if !ok1 || !ok2 || !ok3 || y < 1 || m < 1 || m > 12 || d < 1 || d > 31 {
+	if !ok1 || !ok2 || !ok3 || y < 1 || m < 1 || m > 12 || d < 1 {
 		return 0, false
 	}
-	t := time.Date(int(y), time.Month(m), int(d), 0, 0, 0, 0, time.UTC)
-	if t.Day() != int(d) {
+	last := monthDays[m-1]
+	if m == 2 && y%4 == 0 && (y%100 != 0 || y%400 == 0) {
+		last++
+	}
+	if d > last {
 		return 0, false
 	}
-	return t.Unix() / 86400, true
+	return dayNumber(y, m, d), true
 }
 
-// parseTimestamp reads YYYY-MM-DD HH:MM:SS[.ffffff] as µs since the epoch.
-// Leap seconds and 24:00:00 are left to the text form.
+// dayNumber is the number of days from 1970-01-01 to a day of the proleptic
+// Gregorian calendar, year 1 or later. Years are counted from March, so that the
+// leap day is a year's last: 365 days a year, one more every 4, not every 100, every
+// 400; and 153 days every five months.
+func dayNumber(y, m, d int64) int64 {
+	if m -= 3; m < 0 {
+		m += 12
+		y--
+	}
+	const epoch = 719468 // from 0000-03-01 to 1970-01-01
+	return 365*y + y/4 - y/100 + y/400 + (153*m+2)/5 + d - 1 - epoch
+}
+
+// parseTimestamp reads YYYY-MM-DD HH:MM:SS[.ffffff] as µs since the epoch, written
+// as PostgreSQL writes it: the fraction has no zero at its end. Leap seconds and
+// 24:00:00 are left to the text form.
 func parseTimestamp(b []byte) (int64, bool) {
 	if len(b) < 19 || len(b) > 26 || b[10] != ' ' || b[13] != ':' || b[16] != ':' {
 		return 0, false
 	}
-	day, ok := parseDay(b[:10])
+	day, ok := parseDay(b)
 	if !ok {
 		return 0, false
 	}
@@ -174,7 +219,7 @@ func parseTimestamp(b []byte) (int64, bool) {
 	}
 	var micros int64
 	if len(b) > 19 {
-		if b[19] != '.' || len(b) == 20 {
+		if b[19] != '.' || len(b) == 20 || b[len(b)-1] == '0' {
 			return 0, false
 		}
 		f, ok := digits(b[20:])
@@ -280,31 +325,32 @@ func AppendUUID(dst, text []byte) ([]byte, bool) {
 	if len(text) != 36 || text[8] != '-' || text[13] != '-' || text[18] != '-' || text[23] != '-' {
 		return dst, false
 	}
-	for _, part := range uuidParts {
-		for i := part.from; i < part.to; i += 2 {
-			hi, lo := nibble(text[i]), nibble(text[i+1])
-			if hi|lo > 15 {
-				return dst, false
-			}
-			dst = append(dst, hi<<4|lo)
-		}
+	var id [16]byte
+	bad := byte(0)
+	for i, at := range uuidPlaces {
+		hi, lo := nibbles[text[at]], nibbles[text[at+1]]
+		bad |= hi | lo
+		id[i] = hi<<4 | lo
 	}
-	return dst, true
+	if bad > 15 {
+		return dst, false
+	}
+	return append(dst, id[:]...), true
 }
 
-// uuidParts are the runs of digits in a uuid's text.
-var uuidParts = [...]struct{ from, to int }{{0, 8}, {9, 13}, {14, 18}, {19, 23}, {24, 36}}
+// uuidPlaces is where the pairs of digits stand in a uuid's text.
+var uuidPlaces = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
 
-// nibble is the value of a lower-case hexadecimal digit, 255 for anything else.
-func nibble(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
+// nibbles are the values of the lower-case hexadecimal digits, 255 for anything else.
+var nibbles = func() (n [256]byte) {
+	for i := range n {
+		n[i] = 255
 	}
-	return 255
-}
+	for v, c := range []byte("0123456789abcdef") {
+		n[c] = byte(v)
+	}
+	return n
+}()
 
 func appendUUID(dst, id []byte) []byte {
 	if len(id) != 16 {
