@@ -88,7 +88,7 @@ func buildFrom(ctx context.Context, k *checked, source exampleSource) (_ *Result
 		// What a killed build leaves of its spill is swept with its directory.
 		k.TempDir = s.dir
 	}
-	if b.set, err = spill.New(k.TempDir, p.kinds, partitions, k.Workers); err != nil {
+	if b.set, err = spill.New(k.TempDir, p.kinds, p.early(), partitions, k.Workers); err != nil {
 		return nil, fmt.Errorf("build dataset: %w", err)
 	}
 	defer func() { err = errors.Join(err, b.set.Close()) }()

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"sync/atomic"
@@ -48,6 +49,9 @@ type collector struct {
 	out       *spill.Writer
 	entity    string
 	pseudonym []byte
+	// rows are those of the entity that were not handed to out yet, at most
+	// spill.ChunkRows. They go to one partition, all at once.
+	rows      *spill.Batch
 	entities  *pseudonymizer
 	negatives *labels.Hasher
 	splits    *labels.Hasher
@@ -74,7 +78,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 	step := b.step("join", int64(n))
 	for i := range workers {
 		c := &collector{
-			b: b, out: b.set.Writer(i), entities: newPseudonymizer(key, b.plan.entityHex),
+			b: b, out: b.set.Writer(i), rows: spill.NewBatchOf(b.plan.kinds, spill.ChunkRows), entities: newPseudonymizer(key, b.plan.entityHex),
 			negatives: labels.NewHasher(labels.DomainNegatives, b.Seed),
 			splits:    labels.NewHasher(labels.DomainSplit, b.Seed),
 			found: collected{
@@ -88,7 +92,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 			for {
 				part := int(next.Add(1)) - 1
 				if part >= n {
-					return c.out.Flush()
+					return errors.Join(c.hand(), c.out.Flush())
 				}
 				tally, err := source.scan(ctx, part, c.add)
 				if err != nil {
@@ -164,13 +168,14 @@ func (c *collector) add(e *pit.Example) error {
 		c.found.censored++
 		return nil
 	}
-	if e.EntityID != c.entity || c.pseudonym == nil {
+	if e.EntityID != c.entity || c.pseudonym == nil || c.rows.Rows == spill.ChunkRows {
+		if err := c.hand(); err != nil {
+			return err
+		}
 		c.entity = e.EntityID
 		c.pseudonym = append(c.pseudonym[:0], c.entities.raw(e.EntityID)...)
 	}
-	partition := int(c.pseudonym[0])
-	row := c.out.Row(partition)
-	cols := row.Columns
+	cols := c.rows.Columns
 	cols[spillEntity].AppendBytes(c.pseudonym, true)
 	cols[spillID].AppendText(e.ID, true)
 	cols[spillTime].AppendInt(e.Time, true)
@@ -181,7 +186,18 @@ func (c *collector) add(e *pit.Example) error {
 	} else {
 		c.features(e, cols)
 	}
-	return c.out.Done(partition)
+	c.rows.Rows++
+	return nil
+}
+
+// hand hands the entity's rows to its partition.
+func (c *collector) hand() error {
+	if c.rows.Rows == 0 {
+		return nil
+	}
+	err := c.out.Add(int(c.pseudonym[0]), c.rows)
+	c.rows.Reset()
+	return err
 }
 
 // features adds what step 5 shows of the example.
@@ -189,7 +205,7 @@ func (c *collector) features(e *pit.Example, cols []spill.Column) {
 	for i := range c.b.plan.columns {
 		if col := &c.b.plan.columns[i]; col.spill >= 0 {
 			v := pit.Fill(col.Column, e.Columns[col.derived])
-			appendValue(&cols[col.spill], &v, nil)
+			appendValue(&cols[col.spill], &v)
 		}
 	}
 }
@@ -209,10 +225,24 @@ func (c *collector) dataset(e *pit.Example, cols []spill.Column) {
 	}
 	cols[spillSplit].AppendInt(int64(c.splits.Hash(e.ID)), true)
 
-	for i := range p.columns {
-		if col := &p.columns[i]; col.spill >= 0 {
-			appendValue(&cols[col.spill], &e.Columns[col.derived], col.Clip)
+	for i := range p.stored.floats {
+		s := &p.stored.floats[i]
+		v := &e.Columns[s.derived]
+		f, finite := float32(0), false
+		if v.Valid {
+			f, finite = pit.Clip(s.clip, v.Float)
 		}
+		cols[s.spill].AppendFloat(f, finite)
+	}
+	for i := range p.stored.ints {
+		s := &p.stored.ints[i]
+		v := &e.Columns[s.derived]
+		cols[s.spill].AppendInt(v.Int, v.Valid)
+	}
+	for i := range p.stored.texts {
+		s := &p.stored.texts[i]
+		v := &e.Columns[s.derived]
+		cols[s.spill].AppendText(v.Text, v.Valid)
 	}
 	missing := int64(0)
 	for i, at := range p.required {
@@ -225,7 +255,7 @@ func (c *collector) dataset(e *pit.Example, cols []spill.Column) {
 	}
 	cols[spillMissing].AppendInt(missing, true)
 	for _, v := range p.values {
-		appendValue(&cols[v.spill], &e.Values[v.value], nil)
+		appendValue(&cols[v.spill], &e.Values[v.value])
 	}
 	for rule, places := range p.uniform {
 		for path, at := range places {
@@ -233,7 +263,7 @@ func (c *collector) dataset(e *pit.Example, cols []spill.Column) {
 			if rule < len(e.Uniform) && path < len(e.Uniform[rule]) {
 				v = e.Uniform[rule][path]
 			}
-			appendValue(&cols[at], &v, nil)
+			appendValue(&cols[at], &v)
 		}
 	}
 }

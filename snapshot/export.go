@@ -35,22 +35,36 @@ type exporter struct {
 	user  []uint64 // number of the user, by place in kept
 	users uint64
 	w     float32 // sample weight of the sampled outcome
+	parts [2]part // by split
+	text  writtenText
+}
+
+// part are a partition's rows of one split, in order.
+type part struct {
+	rows     []int // of the spill
+	user     []uint64
+	distinct int64 // users
 }
 
 // export writes both files: partition by partition, each filtered, mapped,
 // filled and sorted by a worker, and appended in the order of partitions.
 func (b *build) export(ctx context.Context, d *decisions, s *staging) (_ *exported, err error) {
 	e := &exported{}
-	if e.train, err = b.newOutput("train", b.Workers, s); err != nil {
+	var tests int64
+	for _, n := range d.divided.tests {
+		tests += n
+	}
+	staying := d.divided.fates[stays]
+	if e.train, err = b.newOutput("train", staying-tests, b.Workers, s); err != nil {
 		return nil, err
 	}
 	defer e.train.abort()
-	if e.test, err = b.newOutput("test", 1, s); err != nil {
+	if e.test, err = b.newOutput("test", tests, 1, s); err != nil {
 		return nil, err
 	}
 	defer e.test.abort()
 
-	ids, err := spill.New(b.TempDir, []spill.Kind{spill.Text}, partitions, b.Workers)
+	ids, err := spill.New(b.TempDir, []spill.Kind{spill.Text}, nil, partitions, b.Workers)
 	if err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
@@ -119,8 +133,8 @@ func (x *exporter) partition(ctx context.Context, p int, s slice) error {
 			return &GateError{Gates: []Gate{nullGate(x.b.plan.columns[i].name, n)}}
 		}
 	}
-	for k := range x.test {
-		s[x.in(k)].Rows++
+	for split := range x.parts {
+		s[split].Rows = len(x.parts[split].rows)
 	}
 	return nil
 }
@@ -131,15 +145,26 @@ func (x *exporter) close() error { return x.idOut.Flush() }
 // divide tells train from test, numbers the users, and keeps the ids.
 func (x *exporter) divide() error {
 	x.test, x.user = x.test[:0], x.user[:0]
+	for split := range x.parts {
+		p := &x.parts[split]
+		p.rows, p.user, p.distinct = p.rows[:0], p.user[:0], 0
+	}
 	entity := &x.rows.Columns[spillEntity]
 	var last []byte
 	for k, i := range x.kept {
-		x.test = append(x.test, x.d.split.test(x.rows, i))
+		test := x.d.split.test(x.rows, i)
 		if k == 0 || !bytes.Equal(last, entity.Text(i)) {
 			last = entity.Text(i)
 			x.users++
 		}
+		x.test = append(x.test, test)
 		x.user = append(x.user, x.users)
+		p := &x.parts[x.in(k)]
+		if n := len(p.user); n == 0 || p.user[n-1] != x.users {
+			p.distinct++
+		}
+		p.rows = append(p.rows, i)
+		p.user = append(p.user, x.users)
 		id := x.id(x.order[k])
 		out := x.idOut.Row(int(id[0]))
 		out.Columns[0].AppendBytes(id, true)
@@ -150,80 +175,125 @@ func (x *exporter) divide() error {
 	return nil
 }
 
-// column fills one output column.
+// column fills one output column of both splits, each in one go: a column's
+// values stand side by side in the spill and in the file.
 func (x *exporter) column(at int, s slice) error {
 	c := &x.b.plan.columns[at]
-	train, test := &s[inTrain].Columns[at], &s[inTest].Columns[at]
-	to := func(k int) *spill.Column {
-		if x.test[k] {
-			return test
-		}
-		return train
-	}
 	switch c.origin {
-	case alias:
-		s.alias(at, c.base)
+	case alias: // the file copies its base
+		return nil
 	case entityPseudonym, idPseudonym:
-		return x.pseudonyms(c, to)
-	case weight:
-		outcome := x.rows.Columns[spillOutcome].Ints
-		for k, i := range x.kept {
-			w := float32(1)
-			if int(outcome[i]) == x.b.plan.sampled {
-				w = x.w
+		train, test := &s[inTrain].Columns[at], &s[inTest].Columns[at]
+		return x.pseudonyms(c, func(k int) *spill.Column {
+			if x.test[k] {
+				return test
 			}
-			x.stats.number(at, x, k, float64(w), w, true)
-			to(k).AppendFloat(w, true)
+			return train
+		})
+	}
+	for split := range x.parts {
+		p, to := &x.parts[split], &s[split].Columns[at]
+		switch {
+		case len(p.rows) == 0:
+		case c.origin == weight:
+			x.weights(p, to)
+			x.stats.numbers(at, split, p, to.Valid, to.Floats)
+		default:
+			x.values(at, c, split, p, to)
 		}
-	default:
-		x.values(at, c, &x.rows.Columns[c.spill], to)
 	}
 	return nil
 }
 
-// values fills a column from the spill: rare values mapped, gaps filled.
-func (x *exporter) values(at int, c *column, from *spill.Column, to func(int) *spill.Column) {
+func (x *exporter) weights(p *part, to *spill.Column) {
+	outcome := x.rows.Columns[spillOutcome].Ints
+	for _, i := range p.rows {
+		w := float32(1)
+		if int(outcome[i]) == x.b.plan.sampled {
+			w = x.w
+		}
+		to.AppendFloat(w, true)
+	}
+}
+
+// values fills a column of a split from the spill: rare values mapped, gaps
+// filled. What is counted of numbers is counted before the gaps are filled.
+func (x *exporter) values(at int, c *column, split int, p *part, to *spill.Column) {
+	from := &x.rows.Columns[c.spill]
+	var fill fill
+	if c.isMedian() {
+		fill = x.d.numbers.fills[c.numeric]
+	}
 	switch from.Kind {
 	case spill.Text:
-		for k, i := range x.kept {
-			text, ok := c.fullText(from, i)
-			missing := !from.Valid[i] || len(from.Text(i)) == 0 && c.Missing == definition.MissingUnknown
-			changed := false
-			if ok && c.rare >= 0 {
-				mapped := x.b.rare[c.rare].apply(text, &x.scratch.list)
-				changed = !bytes.Equal(mapped, text)
-				text = mapped
-			}
-			x.stats.text(at, x, k, text, ok, missing, changed)
-			to(k).AppendBytes(text, ok)
-		}
+		x.texts(at, c, split, p, from, to)
 	case spill.Float32:
+		to.AppendRows(from, p.rows)
+		x.stats.numbers(at, split, p, to.Valid, to.Floats)
 		value, filled := c.gap.Float, c.gap.Valid
-		if c.isMedian() && x.d.numbers.fills[c.numeric].ok {
-			value, filled = keyFloat(x.d.numbers.fills[c.numeric].key), true
+		if fill.ok {
+			value, filled = keyFloat(fill.key), true
 		}
-		for k, i := range x.kept {
-			v, ok := from.Floats[i], from.Valid[i]
-			x.stats.number(at, x, k, float64(v), v, ok)
-			if !ok && filled {
-				v, ok = value, true
-			}
-			to(k).AppendFloat(v, ok)
+		if filled {
+			fillGaps(to.Valid, to.Floats, value)
 		}
 	default:
+		to.AppendRows(from, p.rows)
+		x.stats.integers(at, split, p, to.Valid, to.Ints)
 		value, filled := c.gap.Int, c.gap.Valid
-		if c.isMedian() && x.d.numbers.fills[c.numeric].ok {
-			value, filled = keyInt(x.d.numbers.fills[c.numeric].key), true
+		if fill.ok {
+			value, filled = keyInt(fill.key), true
 		}
-		for k, i := range x.kept {
-			v, ok := from.Ints[i], from.Valid[i]
-			x.stats.integer(at, x, k, v, ok)
-			if !ok && filled {
-				v, ok = value, true
-			}
-			to(k).AppendInt(v, ok)
+		if filled {
+			fillGaps(to.Valid, to.Ints, value)
 		}
 	}
+}
+
+func fillGaps[T any](valid []bool, list []T, value T) {
+	for i, ok := range valid {
+		if !ok {
+			valid[i], list[i] = true, value
+		}
+	}
+}
+
+// writtenText is what becomes of a text, and what is counted of it.
+type writtenText struct {
+	text                 []byte
+	ok, missing, changed bool
+	cell                 *tally
+}
+
+// texts fills a column of texts. Rows of a user follow each other, and what is
+// known of a user hardly changes: what was found for the row before mostly holds.
+func (x *exporter) texts(at int, c *column, split int, p *part, from, to *spill.Column) {
+	w := &x.text
+	stats := &x.stats.columns[at][split]
+	for k, i := range p.rows {
+		if k == 0 || !sameText(from, p.rows[k-1], i) {
+			raw, ok := c.fullText(from, i)
+			w.text, w.ok, w.changed = raw, ok, false
+			w.missing = !from.Valid[i] || len(from.Text(i)) == 0 && c.Missing == definition.MissingUnknown
+			if ok && c.rare >= 0 {
+				w.text = x.b.rare[c.rare].apply(raw, &x.scratch.list)
+				w.changed = !bytes.Equal(w.text, raw)
+			}
+			w.cell = x.stats.text(at, split, w)
+		}
+		x.stats.seen(at, stats, p.user[k], !w.missing)
+		if w.changed {
+			stats.changed.add(p.user[k])
+		}
+		if w.cell != nil {
+			w.cell.add(p.user[k])
+		}
+		to.AppendBytes(w.text, w.ok)
+	}
+}
+
+func sameText(c *spill.Column, i, j int) bool {
+	return c.Valid[i] == c.Valid[j] && bytes.Equal(c.Text(i), c.Text(j))
 }
 
 // duplicates counts the rows whose id's pseudonym another row has too.

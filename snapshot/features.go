@@ -29,7 +29,7 @@ func (b *build) features(ctx context.Context, source exampleSource, s *staging) 
 	if err := funnel.check("the join", found.kept()); err != nil {
 		return nil, err
 	}
-	o, err := b.newOutput(StageFeatures, b.Workers, s)
+	o, err := b.newOutput(StageFeatures, found.kept(), b.Workers, s)
 	if err != nil {
 		return nil, err
 	}
@@ -79,8 +79,7 @@ func (x *featureRows) partition(ctx context.Context, p int, s slice) error {
 	for at := range x.p.columns {
 		c, to := &x.p.columns[at], &rows.Columns[at]
 		switch c.origin {
-		case alias:
-			s.alias(at, c.base)
+		case alias: // the file copies its base
 		case entityPseudonym, idPseudonym:
 			if err := x.pseudonyms(c, func(int) *spill.Column { return to }); err != nil {
 				return err

@@ -13,16 +13,14 @@ func GatesOfVector(c Config, column int, values ...float32) ([]Gate, error) {
 		return nil, err
 	}
 	s := newStatistics(p, make([][]float64, len(k.Definition.Charts)))
-	x := &exporter{test: make([]bool, len(values)), user: make([]uint64, len(values))}
 	e := &exported{stats: s, train: &output{}, test: &output{}}
 	for i, v := range values {
-		x.test[i], x.user[i] = i == 0, uint64(i)+1
-		s.number(column, x, i, float64(v), v, true)
+		split, out := inTrain, e.train
 		if i == 0 {
-			e.test.rows++
-		} else {
-			e.train.rows++
+			split, out = inTest, e.test
 		}
+		out.rows++
+		s.numbers(column, split, &part{rows: []int{i}, user: []uint64{uint64(i) + 1}, distinct: 1}, []bool{true}, []float32{v})
 	}
 	d := &decisions{cleaned: &cleaned{}, divided: &divided{outside: make([][]int64, len(p.outliers))}}
 	return (&build{checked: k, plan: p}).gates(d, e), nil

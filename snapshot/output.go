@@ -36,8 +36,9 @@ func (o *output) Write(p []byte) (int, error) {
 
 func (o *output) sha256() string { return hex.EncodeToString(o.hash.Sum(nil)) }
 
-// newOutput makes a data file; workers of its row groups are encoded at once.
-func (b *build) newOutput(name string, workers int, s *staging) (*output, error) {
+// newOutput makes a data file for some rows; workers of its row groups are
+// encoded at once.
+func (b *build) newOutput(name string, rows int64, workers int, s *staging) (*output, error) {
 	o := &output{name: name, file: fmt.Sprintf("%s_v%s.parquet", name, b.Version), hash: sha256.New()}
 	var err error
 	if o.handle, err = os.OpenFile(s.path(o.file), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644); err != nil {
@@ -49,7 +50,7 @@ func (b *build) newOutput(name string, workers int, s *staging) (*output, error)
 	}
 	o.writer, err = parquetfile.New(io.Writer(o), parquetfile.Options{
 		Name: b.Definition.Name, Columns: columns, Sorted: b.plan.sorted(),
-		Program: programName, Version: b.Program, Workers: workers,
+		Program: programName, Version: b.Program, Workers: workers, Rows: rows,
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", o.file, err), o.handle.Close())

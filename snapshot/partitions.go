@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -16,14 +17,6 @@ import (
 
 // slice is the finished rows of one partition, by file.
 type slice []*spill.Batch
-
-// alias copies the column at base to that at.
-func (s slice) alias(at, base int) {
-	for _, rows := range s {
-		from := &rows.Columns[base]
-		rows.Columns[at].AppendRange(from, 0, len(from.Valid))
-	}
-}
 
 // partitioner is one worker of the last pass.
 type partitioner interface {
@@ -114,7 +107,16 @@ type sorter struct {
 	idRaw  []byte // pseudonyms of the kept rows' ids, idSize bytes each
 	order  []int  // places in idRaw, in the order of kept
 	places []int  // rows by place in idRaw
+	keys   []sortKey
 	hex    []byte
+}
+
+// sortKey is what tells most rows apart: the entity's first bytes and the moment
+// stand beside each other, so that comparing them reads nothing else.
+type sortKey struct {
+	head   uint64
+	moment int64
+	place  int // in idRaw
 }
 
 // sorters makes one for each worker.
@@ -143,22 +145,34 @@ func (s *sorter) sort(fates []fate) {
 	ids := &s.rows.Columns[spillID]
 	for i := range s.rows.Rows {
 		if fates == nil || fates[i] == stays {
-			s.order = append(s.order, len(s.places))
 			s.places = append(s.places, i)
 			s.idRaw = append(s.idRaw, s.ids.raw(borrow(ids.Text(i)))...)
 		}
 	}
 	entity, moment := &s.rows.Columns[spillEntity], s.rows.Columns[spillTime].Ints
-	slices.SortFunc(s.order, func(p, q int) int {
+	s.keys = s.keys[:0]
+	for place, i := range s.places {
+		var head [8]byte
+		copy(head[:], entity.Text(i))
+		s.keys = append(s.keys, sortKey{binary.BigEndian.Uint64(head[:]), moment[i], place})
+	}
+	slices.SortFunc(s.keys, func(x, y sortKey) int {
+		if c := cmp.Compare(x.head, y.head); c != 0 {
+			return c
+		}
+		p, q := x.place, y.place
 		a, b := s.places[p], s.places[q]
 		if c := bytes.Compare(entity.Text(a), entity.Text(b)); c != 0 {
 			return c
 		}
-		return cmp.Or(cmp.Compare(moment[a], moment[b]), bytes.Compare(s.id(p), s.id(q)),
-			bytes.Compare(ids.Text(a), ids.Text(b)))
+		if c := cmp.Compare(x.moment, y.moment); c != 0 {
+			return c
+		}
+		return cmp.Or(bytes.Compare(s.id(p), s.id(q)), bytes.Compare(ids.Text(a), ids.Text(b)))
 	})
-	for _, place := range s.order {
-		s.kept = append(s.kept, s.places[place])
+	for _, key := range s.keys {
+		s.order = append(s.order, key.place)
+		s.kept = append(s.kept, s.places[key.place])
 	}
 }
 
@@ -173,7 +187,9 @@ func (s *sorter) pseudonyms(c *column, to func(k int) *spill.Column) error {
 	if c.origin == entityPseudonym {
 		entity := &s.rows.Columns[spillEntity]
 		for k, i := range s.kept {
-			s.hex = hex.AppendEncode(s.hex[:0], entity.Text(i))[:s.p.entityHex]
+			if k == 0 || !bytes.Equal(entity.Text(i), entity.Text(s.kept[k-1])) {
+				s.hex = hex.AppendEncode(s.hex[:0], entity.Text(i))[:s.p.entityHex]
+			}
 			to(k).AppendBytes(s.hex, true)
 		}
 		return nil

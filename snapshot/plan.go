@@ -51,6 +51,12 @@ type column struct {
 	gapText []byte
 }
 
+// storedColumn is where a derived value goes.
+type storedColumn struct {
+	derived, spill int
+	clip           *[2]float64
+}
+
 // outlier is a column or value with an outlier rule.
 type outlier struct {
 	name  string
@@ -80,8 +86,10 @@ type plan struct {
 	entityColumn, idColumn string
 	entityHex, idHex       int
 	timeColumn             string // "" if no column shows t
-	sampled                int    // outcome that negative sampling thins out, -1 if none
-	goal                   int
+	// stored are the spilled columns by the kind of their values.
+	stored  struct{ floats, ints, texts []storedColumn }
+	sampled int // outcome that negative sampling thins out, -1 if none
+	goal    int
 }
 
 // newPlan resolves the definition for a stage.
@@ -133,7 +141,8 @@ func newPlan(def *definition.Definition, stage string) (*plan, error) {
 		}
 		switch {
 		case c.origin == alias:
-			c.file.Required = p.columns[c.base].file.Required
+			base := &p.columns[p.base(c.base)]
+			c.file.Required, c.file.Distinct, c.file.Copies = base.file.Required, base.file.Distinct, base.name
 		case c.origin == stored && stage == StageFeatures:
 			c.file.Required = false // the rows that lack the value are still there
 		}
@@ -142,6 +151,7 @@ func newPlan(def *definition.Definition, stage string) (*plan, error) {
 		byName[d.Name] = len(p.columns)
 		p.columns = append(p.columns, c)
 	}
+	p.placeStored()
 	if p.entityHex == 0 {
 		p.entityHex = 64
 	}
@@ -226,6 +236,43 @@ func (p *plan) place(c *column, example *definition.Table) error {
 	return nil
 }
 
+// placeStored sorts the spilled columns by kind, so that a row is added without
+// looking at the kind of each of its values.
+func (p *plan) placeStored() {
+	for i := range p.columns {
+		c := &p.columns[i]
+		if c.spill < 0 {
+			continue
+		}
+		list := &p.stored.ints
+		switch p.kinds[c.spill] {
+		case spill.Float32:
+			list = &p.stored.floats
+		case spill.Text:
+			list = &p.stored.texts
+		}
+		*list = append(*list, storedColumn{derived: c.derived, spill: c.spill, clip: c.Clip})
+	}
+}
+
+// early are the spilled columns that the passes before the export look at, those
+// of most passes first: the others are not read by them.
+func (p *plan) early() []int {
+	if len(p.kinds) <= spillSplit {
+		return nil // of step 5, whose rows are read once
+	}
+	list := []int{spillEntity, spillID, spillOutcome, spillNegative, spillMissing, spillSplit}
+	for _, o := range p.outliers {
+		list = append(list, o.spill)
+	}
+	for _, of := range [][]int{p.groups, p.rare, p.numeric} {
+		for _, at := range of {
+			list = append(list, p.columns[at].spill)
+		}
+	}
+	return unique(list)
+}
+
 // placeCounted lists the columns that later passes count.
 func (p *plan) placeCounted() {
 	for i := range p.columns {
@@ -302,10 +349,10 @@ func hexDigits(length int) int {
 
 // appendValue adds a derived value to a spill column. Gaps stay: only step 10
 // fills them.
-func appendValue(c *spill.Column, v *pit.Value, clip *[2]float64) {
+func appendValue(c *spill.Column, v *pit.Value) {
 	switch c.Kind {
 	case spill.Float32:
-		f, finite := pit.Clip(clip, v.Float)
+		f, finite := pit.Clip(nil, v.Float)
 		c.AppendFloat(f, v.Valid && finite)
 	case spill.Text:
 		c.AppendText(v.Text, v.Valid)

@@ -5,6 +5,7 @@ import (
 
 	"dreamfeed/internal/definition"
 	"dreamfeed/snapshot/pit"
+	"dreamfeed/snapshot/spill"
 )
 
 // The splits, as places of arrays.
@@ -161,8 +162,8 @@ func newStatistics(p *plan, bins [][]float64) *statistics {
 
 // base is the column itself, or the one that it copies.
 func (p *plan) base(at int) int {
-	if p.columns[at].origin == alias {
-		return p.columns[at].base
+	for p.columns[at].origin == alias {
+		at = p.columns[at].base
 	}
 	return at
 }
@@ -244,55 +245,114 @@ func (x *exporter) in(k int) int {
 }
 
 // seen counts a value of a column before filling; ok says that there is one.
-func (s *statistics) seen(at int, x *exporter, k int, ok bool) *columnStats {
-	c := &s.columns[at][x.in(k)]
+func (s *statistics) seen(at int, c *columnStats, user uint64, ok bool) {
 	if ok {
-		c.present.add(x.user[k])
-	} else {
-		c.missing.add(x.user[k])
+		c.present.add(user)
+		return
+	}
+	c.missing.add(user)
+	if s.p.columns[at].Required {
+		s.nulls[at]++
+	}
+}
+
+// seenAll is seen for the rows of a part. Mostly all of them have a value or
+// none has: then the numbers of rows and users are known.
+func (s *statistics) seenAll(at, split int, p *part, valid []bool) {
+	c := &s.columns[at][split]
+	switch spill.Count(valid) {
+	case len(valid):
+		c.present.addPart(p)
+	case 0:
+		c.missing.addPart(p)
 		if s.p.columns[at].Required {
-			s.nulls[at]++
+			s.nulls[at] += int64(len(valid))
+		}
+	default:
+		for k, ok := range valid {
+			s.seen(at, c, p.user[k], ok)
 		}
 	}
-	return c
 }
 
-// number counts a float, given also as the float32 that it is.
-func (s *statistics) number(at int, x *exporter, k int, v float64, exact float32, ok bool) {
-	c := s.seen(at, x, k, ok)
-	if !ok {
+// addPart counts the rows of a part, whose users were not counted before.
+func (t *tally) addPart(p *part) {
+	t.rows += int64(len(p.rows))
+	t.users += p.distinct
+	t.last = p.user[len(p.user)-1]
+}
+
+// counts says whether values of the column are counted one by one.
+func (s *statistics) counts(at int) bool {
+	if s.cells[at] != nil {
+		return true
+	}
+	for _, h := range s.charts {
+		if h != nil && h.column == at {
+			return true
+		}
+	}
+	return false
+}
+
+// numbers counts a column of floats.
+func (s *statistics) numbers(at, split int, p *part, valid []bool, list []float32) {
+	s.seenAll(at, split, p, valid)
+	m := &s.columns[at][split].numbers
+	for k, v := range list {
+		if valid[k] {
+			m.addFloat(v)
+		}
+	}
+	if col := &s.p.columns[at]; col.vector {
+		// The ends are rounded as the clipped values are.
+		low, high := float32(col.Clip[0]), float32(col.Clip[1])
+		for k, v := range list {
+			if valid[k] && (v < low || v > high) {
+				s.vectors++
+			}
+		}
+	}
+	if s.counts(at) {
+		for k, v := range list {
+			if valid[k] {
+				s.cell(at, split, p.user[k], float64(v))
+			}
+		}
+	}
+}
+
+// integers counts a column of integers, truth values or moments.
+func (s *statistics) integers(at, split int, p *part, valid []bool, list []int64) {
+	s.seenAll(at, split, p, valid)
+	if s.p.columns[at].Type == definition.TimeStamp {
 		return
 	}
-	c.numbers.addFloat(exact)
-	// The ends are rounded as the clipped values are.
-	if col := &s.p.columns[at]; col.vector && (v < float64(float32(col.Clip[0])) || v > float64(float32(col.Clip[1]))) {
-		s.vectors++
+	m := &s.columns[at][split].numbers
+	counts := s.counts(at)
+	for k, v := range list {
+		if !valid[k] {
+			continue
+		}
+		m.addInt(v)
+		if counts {
+			s.cell(at, split, p.user[k], float64(v))
+		}
 	}
-	s.cell(at, x, k, v)
 }
 
-// integer counts an integer, truth value or moment.
-func (s *statistics) integer(at int, x *exporter, k int, v int64, ok bool) {
-	c := s.seen(at, x, k, ok)
-	if !ok || s.p.columns[at].Type == definition.TimeStamp {
-		return
-	}
-	c.numbers.addInt(v)
-	s.cell(at, x, k, float64(v))
-}
-
-func (s *statistics) cell(at int, x *exporter, k int, v float64) {
+func (s *statistics) cell(at, split int, user uint64, v float64) {
 	if c := s.cells[at]; c != nil {
 		t := c.numbers[v]
 		if t == nil {
 			t = &[2]tally{}
 			c.numbers[v] = t
 		}
-		t[x.in(k)].add(x.user[k])
+		t[split].add(user)
 	}
 	for _, h := range s.charts {
 		if h != nil && h.column == at {
-			h.bins[h.bin(v)][x.in(k)].add(x.user[k])
+			h.bins[h.bin(v)][split].add(user)
 		}
 	}
 }
@@ -311,26 +371,25 @@ func (c *cells) bin(v float64) int {
 	return low
 }
 
-// text counts a text as written, and whether it was missing or changed.
-func (s *statistics) text(at int, x *exporter, k int, text []byte, written, missing, changed bool) {
-	c := s.seen(at, x, k, !missing)
-	if changed {
-		c.changed.add(x.user[k])
-	}
-	if !missing && c.texts != nil && !c.more {
-		if _, ok := c.texts[string(text)]; !ok {
-			c.texts[string(text)] = struct{}{}
+// text notes a text and returns where the rows with it are counted, nil if they
+// are not.
+func (s *statistics) text(at, split int, w *writtenText) *tally {
+	if c := &s.columns[at][split]; !w.missing && c.texts != nil && !c.more {
+		if _, ok := c.texts[string(w.text)]; !ok {
+			c.texts[string(w.text)] = struct{}{}
 			c.more = len(c.texts) > distinctMost
 		}
 	}
-	if cell := s.cells[at]; cell != nil && written {
-		t := cell.texts[string(text)]
-		if t == nil {
-			t = &[2]tally{}
-			cell.texts[string(text)] = t
-		}
-		t[x.in(k)].add(x.user[k])
+	cell := s.cells[at]
+	if cell == nil || !w.ok {
+		return nil
 	}
+	t := cell.texts[string(w.text)]
+	if t == nil {
+		t = &[2]tally{}
+		cell.texts[string(w.text)] = t
+	}
+	return &t[split]
 }
 
 func (s *statistics) merge(o *statistics) {

@@ -39,12 +39,17 @@ func (d *digest) sum() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// blockDigest hashes the rows of a group.
-func blockDigest(columns []Column, b *spill.Batch) [sha256.Size]byte {
+// blockDigest hashes the rows of a group. copies are the columns that others
+// copy, -1 for those with values of their own.
+func blockDigest(columns []Column, copies []int, b *spill.Batch) [sha256.Size]byte {
 	h := sha256.New()
 	buf := make([]byte, 0, digestBuffer+512)
 	for i := range b.Columns {
-		buf = digestColumn(h, buf, columns[i].Type, &b.Columns[i], b.Rows)
+		from := i
+		if copies[i] >= 0 {
+			from = copies[i]
+		}
+		buf = digestColumn(h, buf, columns[i].Type, &b.Columns[from], b.Rows)
 	}
 	h.Write(buf)
 	return [sha256.Size]byte(h.Sum(nil))

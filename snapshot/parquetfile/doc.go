@@ -1,9 +1,13 @@
 // Package parquetfile writes a dataset's rows, which come column by column and
 // with a schema known only at run time, as a Parquet file.
 //
-// It writes typed columns through parquet-go's row group writers rather than
-// boxed rows: each group of GroupRows rows is encoded by a goroutine of its
-// own, several at once, and the groups are appended in order.
+// It encodes the pages itself, a column at a time: parquet-go takes columns whose
+// types are known at run time as boxed values only, which cost more than all of
+// the encoding. Encodings, compression, the form of headers and footer, and the
+// page index's truncated bounds are parquet-go's, and so is every byte of a file:
+// a test holds them against what its own writer makes of the same rows. Each group
+// of GroupRows rows is encoded by a goroutine of its own, several at once, and the
+// groups are appended in order. A column that copies another one is encoded once.
 //
 // What it promises: the same rows, schema and metadata give the same bytes,
 // whatever the number of workers and however the rows were cut into calls of

@@ -2,6 +2,7 @@ package parquetfile
 
 import (
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"dreamfeed/snapshot/spill"
 )
@@ -40,6 +41,24 @@ type Column struct {
 	Required bool
 	// Distinct says that hardly any text occurs twice: no dictionary is tried.
 	Distinct bool
+	// Copies is the name of an earlier column of the same type, "" if there is
+	// none: this one has its values, and its own place in a batch stays empty.
+	Copies string
+}
+
+// dictionary says whether the column's texts go to a dictionary.
+func (c *Column) dictionary() bool { return c.Type == String && !c.Distinct }
+
+// encodings are those of the column's pages, in ascending order.
+func (c *Column) encodings() []format.Encoding {
+	list := []format.Encoding{format.Plain}
+	if !c.Required {
+		list = append(list, format.RLE)
+	}
+	if c.dictionary() {
+		list = append(list, format.RLEDictionary)
+	}
+	return list
 }
 
 func (c Column) node() parquet.Node {

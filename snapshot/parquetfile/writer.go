@@ -7,25 +7,12 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/parquet-go/parquet-go"
-
 	"dreamfeed/snapshot/spill"
 )
 
 // GroupRows is the number of rows of a row group and of a digest's block.
 // 65,536 rows of some 60 columns are about 20 MB in memory.
 const GroupRows = 65536
-
-const (
-	// pageBytes is the size at which a page is full.
-	pageBytes = 256 << 10
-	// dictionaryBytes is the size above which a text column goes on without its
-	// dictionary.
-	dictionaryBytes = 1 << 20
-	// valuesAtOnce is how many values are handed to a column at once, counted
-	// from the group's first row, so that pages do not depend on how rows came.
-	valuesAtOnce = 1024
-)
 
 // Options is what a file is made of beside its rows.
 type Options struct {
@@ -38,27 +25,31 @@ type Options struct {
 	Program, Version string
 	// Workers is the number of groups that are encoded at once, at least 1.
 	Workers int
+	// Rows is how many rows are expected, for their memory; 0 if that is not known.
+	Rows int64
 }
 
 // Writer writes one file. It belongs to one goroutine, which must call Close
 // or Abort.
 type Writer struct {
-	file    *parquet.GenericWriter[any]
+	file    *file
 	options Options
+	copies  []int // by column: the one it copies, or -1
 	open    *spill.Batch
 	pending []*group // in order; at most Workers
-	idle    []*parquet.ConcurrentRowGroupWriter
+	idle    []*group
 	spare   []*spill.Batch
 	digest  digest
 }
 
 // group is a row group that is being encoded.
 type group struct {
-	writer *parquet.ConcurrentRowGroupWriter
-	rows   *spill.Batch
-	block  [sha256.Size]byte
-	err    error
-	done   chan struct{}
+	encoder encoder
+	chunks  []chunk // by column
+	rows    *spill.Batch
+	block   [sha256.Size]byte
+	err     error
+	done    chan struct{}
 }
 
 // New makes a writer to out. It writes nothing yet.
@@ -67,31 +58,40 @@ func New(out io.Writer, o Options) (*Writer, error) {
 		return nil, errors.New("write parquet file: no columns")
 	}
 	o.Workers = max(o.Workers, 1)
-	var sorted []parquet.SortingColumn
-	for _, name := range o.Sorted {
-		sorted = append(sorted, parquet.Ascending(name))
-	}
-	config, err := parquet.NewWriterConfig(
-		newSchema(o.Name, o.Columns),
-		parquet.Compression(&parquet.Snappy),
-		parquet.DataPageVersion(1),
-		parquet.DataPageStatistics(false),
-		parquet.PageBufferSize(pageBytes),
-		parquet.MaxRowsPerRowGroup(GroupRows),
-		parquet.DictionaryMaxBytes(dictionaryBytes),
-		parquet.SortingWriterConfig(parquet.SortingColumns(sorted...)),
-	)
+	copies, err := resolve(o.Columns)
 	if err != nil {
 		return nil, fmt.Errorf("write parquet file: %w", err)
 	}
-	config.CreatedBy = o.Program + " version " + o.Version
-	w := &Writer{file: parquet.NewGenericWriter[any](out, config), options: o, digest: digest{columns: o.Columns}}
+	f, err := newFile(out, &o)
+	if err != nil {
+		return nil, fmt.Errorf("write parquet file: %w", err)
+	}
+	w := &Writer{file: f, options: o, copies: copies, digest: digest{columns: o.Columns}}
 	w.open = w.batch()
 	return w, nil
 }
 
+// resolve finds the columns that others copy.
+func resolve(columns []Column) ([]int, error) {
+	places := map[string]int{}
+	copies := make([]int, len(columns))
+	for i := range columns {
+		c := &columns[i]
+		copies[i] = -1
+		if c.Copies != "" {
+			at, ok := places[c.Copies]
+			if b := &columns[at]; !ok || b.Copies != "" || b.Type != c.Type || b.Required != c.Required || b.Distinct != c.Distinct {
+				return nil, fmt.Errorf("column %s copies %s, which is no column before it of the same kind", c.Name, c.Copies)
+			}
+			copies[i] = at
+		}
+		places[c.Name] = i
+	}
+	return copies, nil
+}
+
 // SetMetadata sets a key-value pair of the file. Close writes it.
-func (w *Writer) SetMetadata(key, value string) { w.file.SetKeyValueMetadata(key, value) }
+func (w *Writer) SetMetadata(key, value string) { w.file.metadata[key] = value }
 
 // Rows is the number of rows written so far.
 func (w *Writer) Rows() int64 { return w.digest.rows + int64(w.open.Rows) + w.inFlight() }
@@ -110,7 +110,9 @@ func (w *Writer) Write(ctx context.Context, b *spill.Batch) error {
 	for from := 0; from < b.Rows; {
 		to := min(b.Rows, from+GroupRows-w.open.Rows)
 		for i := range b.Columns {
-			w.open.Columns[i].AppendRange(&b.Columns[i], from, to)
+			if w.copies[i] < 0 {
+				w.open.Columns[i].AppendRange(&b.Columns[i], from, to)
+			}
 		}
 		w.open.Rows += to - from
 		from = to
@@ -141,7 +143,7 @@ func (w *Writer) Finish(ctx context.Context) ([sha256.Size]byte, error) {
 
 // Close writes the footer. Finish must come first.
 func (w *Writer) Close() error {
-	if err := w.file.Close(); err != nil {
+	if err := w.file.close(); err != nil {
 		return fmt.Errorf("write parquet footer: %w", err)
 	}
 	return nil
@@ -165,19 +167,37 @@ func (w *Writer) dispatch(ctx context.Context) error {
 			return err
 		}
 	}
-	g := &group{rows: w.open, done: make(chan struct{})}
+	var g *group
 	if n := len(w.idle); n > 0 {
-		g.writer, w.idle = w.idle[n-1], w.idle[:n-1]
+		g, w.idle = w.idle[n-1], w.idle[:n-1]
 	} else {
-		g.writer = w.file.BeginRowGroup()
+		g = &group{chunks: make([]chunk, len(w.options.Columns))}
 	}
+	g.rows, g.done = w.open, make(chan struct{})
 	w.pending = append(w.pending, g)
 	w.open = w.batch()
 	go func() {
 		defer close(g.done)
-		g.block = blockDigest(w.options.Columns, g.rows)
-		g.err = encode(g.writer, w.options.Columns, g.rows)
+		g.block = blockDigest(w.options.Columns, w.copies, g.rows)
+		g.err = w.encode(g)
 	}()
+	return nil
+}
+
+// encode makes the group's chunks. A column that copies another one has the same
+// pages.
+func (w *Writer) encode(g *group) error {
+	for i := range w.options.Columns {
+		c := &w.options.Columns[i]
+		if from := w.copies[i]; from >= 0 {
+			g.chunks[i] = g.chunks[from]
+			g.chunks[i].meta.PathInSchema = []string{c.Name}
+			continue
+		}
+		if err := g.encoder.encode(&g.chunks[i], c, &g.rows.Columns[i], g.rows.Rows); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -188,11 +208,21 @@ func (w *Writer) batch() *spill.Batch {
 		b.Reset()
 		return b
 	}
-	kinds := make([]spill.Kind, len(w.options.Columns))
+	// What copies another column needs no memory.
+	var kinds []spill.Kind
 	for i, c := range w.options.Columns {
-		kinds[i] = c.Type.Kind()
+		if w.copies[i] < 0 {
+			kinds = append(kinds, c.Type.Kind())
+		}
 	}
-	return spill.NewBatch(kinds)
+	own := spill.NewBatchOf(kinds, int(min(w.options.Rows, GroupRows))).Columns
+	b := &spill.Batch{Columns: make([]spill.Column, len(w.options.Columns))}
+	for i := range b.Columns {
+		if w.copies[i] < 0 {
+			b.Columns[i], own = own[0], own[1:]
+		}
+	}
+	return b
 }
 
 // commit waits for the oldest group and appends it to the file.
@@ -203,61 +233,12 @@ func (w *Writer) commit() error {
 	if g.err != nil {
 		return fmt.Errorf("encode row group: %w", g.err)
 	}
-	if _, err := g.writer.Commit(); err != nil {
+	if err := w.file.append(g.chunks, g.rows.Rows); err != nil {
 		return fmt.Errorf("write row group: %w", err)
 	}
 	w.digest.add(g.rows.Rows, g.block)
-	w.idle = append(w.idle, g.writer)
+	w.idle = append(w.idle, g)
 	w.spare = append(w.spare, g.rows)
-	return nil
-}
-
-// encode hands a group's columns to their writers and has all pages encoded.
-func encode(rg *parquet.ConcurrentRowGroupWriter, columns []Column, b *spill.Batch) error {
-	values := make([]parquet.Value, valuesAtOnce)
-	for i, cw := range rg.ColumnWriters() {
-		level := 1
-		if columns[i].Required {
-			level = 0
-		}
-		c := &b.Columns[i]
-		for from := 0; from < b.Rows; from += valuesAtOnce {
-			n := min(valuesAtOnce, b.Rows-from)
-			if err := fill(values[:n], c, columns[i], level, i, from); err != nil {
-				return err
-			}
-			if _, err := cw.WriteRowValues(values[:n]); err != nil {
-				return fmt.Errorf("column %s: %w", columns[i].Name, err)
-			}
-		}
-	}
-	return rg.Flush()
-}
-
-func fill(values []parquet.Value, c *spill.Column, col Column, level, index, from int) error {
-	for j := range values {
-		r := from + j
-		if !c.Valid[r] {
-			if col.Required {
-				return fmt.Errorf("required column %s holds a null", col.Name)
-			}
-			values[j] = parquet.NullValue().Level(0, 0, index)
-			continue
-		}
-		var v parquet.Value
-		switch col.Type {
-		case Float32:
-			v = parquet.FloatValue(c.Floats[r])
-		case Int32:
-			v = parquet.Int32Value(int32(c.Ints[r]))
-		case Bool:
-			v = parquet.BooleanValue(c.Ints[r] != 0)
-		case Timestamp:
-			v = parquet.Int64Value(c.Ints[r])
-		default:
-			v = parquet.ByteArrayValue(c.Text(r))
-		}
-		values[j] = v.Level(0, level, index)
-	}
+	g.rows = nil
 	return nil
 }

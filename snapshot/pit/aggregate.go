@@ -2,7 +2,6 @@ package pit
 
 import (
 	"fmt"
-	"math/big"
 	"strings"
 	"time"
 
@@ -27,7 +26,7 @@ func (e *event) of(j *Joiner, v *version) *memo {
 func (c *compiler) event(t *table, columns []string) (*event, error) {
 	slots := make([]int, len(columns))
 	for i, name := range columns {
-		if slots[i] = t.info.Slot(name); slots[i] < 0 || t.def.Column(name) == nil {
+		if slots[i] = t.slot(name); slots[i] < 0 || t.def.Column(name) == nil {
 			return nil, fmt.Errorf("table %s has no column %q", t.name, name)
 		}
 	}
@@ -114,7 +113,7 @@ func (c *compiler) mean(a *definition.Aggregate, o output) (derive, error) {
 	if t.def.Column(a.Column) == nil {
 		return nil, fmt.Errorf("table %s has no column %q", t.name, a.Column)
 	}
-	slot := t.info.Slot(a.Column)
+	slot := t.slot(a.Column)
 	return func(j *Joiner, out *Value) fault {
 		var s sum
 		rows, bad := each(j)
@@ -136,76 +135,6 @@ func (c *compiler) mean(a *definition.Aggregate, o output) (derive, error) {
 		}
 		return bad
 	}, nil
-}
-
-// sum adds numbers exactly: those with one number of decimal places as
-// integers, a mixture of them as fractions.
-type sum struct {
-	n     int64
-	bad   bool // a value that is no finite number was left out
-	scale uint32
-	whole sum128
-	mixed *big.Rat
-}
-
-func (s *sum) add(c *row.Cell) {
-	switch c.Kind {
-	case row.Null, row.NotCaptured:
-		return
-	case row.Int, row.Decimal:
-		if s.n == 0 {
-			s.scale = c.Scale
-		}
-		if s.mixed == nil && c.Scale == s.scale {
-			s.whole.add(c.Int)
-			s.n++
-			return
-		}
-	}
-	var r *big.Rat
-	if c.Kind == row.Int || c.Kind == row.Decimal || c.Kind == row.Text && len(c.Bytes) <= 1000 {
-		r, _ = new(big.Rat).SetString(c.String())
-	} else if f, _, _, ok := number(c); ok {
-		r = new(big.Rat).SetFloat64(f)
-	}
-	if r == nil {
-		s.bad = true
-		return
-	}
-	if s.mixed == nil {
-		s.mixed = s.rat()
-	}
-	s.mixed.Add(s.mixed, r)
-	s.n++
-}
-
-// rat is the integer part of the sum as a fraction.
-func (s *sum) rat() *big.Rat {
-	n := new(big.Int).Lsh(big.NewInt(s.whole.hi), 64)
-	n.Add(n, new(big.Int).SetUint64(s.whole.lo))
-	return new(big.Rat).SetFrac(n, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(s.scale)), nil))
-}
-
-func (s *sum) mean() float64 {
-	r := s.mixed
-	if r == nil {
-		if lo := int64(s.whole.lo); s.whole.hi == lo>>63 && lo < 1<<53 && lo > -1<<53 && s.scale <= 15 {
-			if unit := pow10(s.scale); s.n < (1<<53)/unit {
-				return float64(lo) / float64(unit*s.n) // both exact, so rounded once
-			}
-		}
-		r = s.rat()
-	}
-	f, _ := new(big.Rat).Quo(r, new(big.Rat).SetInt64(s.n)).Float64()
-	return f
-}
-
-func pow10(n uint32) int64 {
-	p := int64(1)
-	for range n {
-		p *= 10
-	}
-	return p
 }
 
 func (c *compiler) since(s *definition.Since, o output) (derive, error) {
@@ -248,7 +177,7 @@ func (c *compiler) member(m *definition.Member) (derive, error) {
 	if err != nil {
 		return nil, err
 	}
-	slot := t.info.Slot(m.Column)
+	slot := t.slot(m.Column)
 	return func(j *Joiner, out *Value) fault {
 		*out = Value{Valid: true}
 		rows := j.hold(t.index)

@@ -28,6 +28,11 @@ type compiler struct {
 	values, columns []progress
 	// rest is what the step being compiled rests on, nil outside of one.
 	rest *rest
+	// on is step.on of the values and columns that have a step, sources the table
+	// of each source.
+	on      map[target]uint64
+	sources []*table
+	paths   int // paths of gates that have a step
 }
 
 type progress uint8
@@ -60,6 +65,7 @@ func (c *compiler) compile() error {
 	if err := c.example(); err != nil {
 		return err
 	}
+	c.sources = []*table{fromFirst: p.example, fromLast: p.example}
 	for _, n := range p.def.Example.Needs {
 		r, err := c.row(n.Row)
 		if err != nil {
@@ -79,15 +85,15 @@ func (c *compiler) compile() error {
 		}
 	}
 	p.steps, c.order = c.order, nil
-	for n, u := range p.def.Gates.Uniform {
+	for _, u := range p.def.Gates.Uniform {
 		p.uniforms = append(p.uniforms, len(u.Of))
-		for i, path := range u.Of {
-			if err := c.path(u.Name, n, i, path); err != nil {
+		for _, path := range u.Of {
+			if err := c.path(u.Name, path); err != nil {
 				return fmt.Errorf("uniform %s: %w", u.Name, err)
 			}
 		}
 	}
-	p.uniform = c.order
+	p.plan, p.uniform = c.parts(p.steps), c.parts(c.order)
 	return nil
 }
 
@@ -98,7 +104,7 @@ func (c *compiler) example() error {
 	if p.example == nil {
 		return fmt.Errorf("example: there is no table %q", d.Table)
 	}
-	p.id, p.time = p.example.info.Slot(d.ID), p.example.info.Slot(d.Time)
+	p.id, p.time = p.example.slot(d.ID), p.example.slot(d.Time)
 	if p.id < 0 {
 		return fmt.Errorf("example: %w", &MissingError{Table: d.Table, Column: d.ID})
 	}
@@ -170,7 +176,13 @@ func (c *compiler) derived(t target) error {
 	}
 	state[t.index] = done
 	if derive != nil {
-		c.order = append(c.order, step{column.Name, func(j *Joiner) fault { return derive(j, j.value(t)) }, c.traced(rests, t)})
+		place := c.traced(rests, t)
+		s := step{name: column.Name, derive: derive, out: c.p.out(t), place: place}
+		if steady(&column.Derive) {
+			c.steady(&s, rests)
+		}
+		c.on[t] = s.on
+		c.order = append(c.order, s)
 	}
 	switch column.Derive.Quality {
 	case definition.QualityExact:
@@ -214,12 +226,8 @@ func (c *compiler) row(name string) (*namedRow, error) {
 	r.source = c.p.sources
 	c.p.sources++
 	r.state = done
-	source := r.source
-	c.order = append(c.order, step{name, func(j *Joiner) fault {
-		v, fault := run(j)
-		j.source[source] = v
-		return fault
-	}, c.tracedRow(rests, source, gone)})
+	c.sources = append(c.sources, r.table)
+	c.order = append(c.order, step{name: name, find: run, source: r.source, place: c.tracedRow(rests, r.source, gone)})
 	return r, nil
 }
 
@@ -314,7 +322,7 @@ func (c *compiler) column(t *table, source int, name string) (operand, error) {
 	if column == nil {
 		return operand{}, fmt.Errorf("table %s has no column %q", t.name, name)
 	}
-	return operand{source: source, slot: t.info.Slot(name), typ: column.Type, table: t}, nil
+	return operand{source: source, slot: t.slot(name), typ: column.Type, table: t}, nil
 }
 
 // memo reserves a place for what is derived from a version of the table; the

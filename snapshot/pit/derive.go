@@ -117,17 +117,13 @@ func (c *compiler) value(r definition.Ref, o output) (derive, error) {
 	if of.source == fromDerived {
 		return func(j *Joiner, out *Value) fault { return o.convert(out, j.value(of.target), of.output) }, nil
 	}
-	text := fmt.Sprint("value\x00", of.slot, o.typ)
-	if o.clip != nil {
-		text += fmt.Sprint(*o.clip)
-	}
-	return take(c.once(of, text, func(j *Joiner, v *version, m *memo) {
-		cell, late := j.cell(v, of.slot)
-		m.late = late
-		if present(cell) {
-			m.fault = o.set(j, &m.value, cell, of.typ)
+	return func(j *Joiner, out *Value) fault {
+		cell := of.cell(j)
+		if cell == nil {
+			return ""
 		}
-	})), nil
+		return o.set(j, out, cell, of.typ)
+	}, nil
 }
 
 // convert copies a derived value to another type.
@@ -237,7 +233,7 @@ func (c *compiler) datePart(d *definition.DatePart, o output) (derive, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := part(d.Part, 0); !ok {
+	if _, ok := partOf(d.Part, 0); !ok {
 		return nil, fmt.Errorf("part %q: want month, weekday, hour or day", d.Part)
 	}
 	var label func(string) Value
@@ -251,7 +247,7 @@ func (c *compiler) datePart(d *definition.DatePart, o output) (derive, error) {
 		if !m.Valid {
 			return fault
 		}
-		n, _ := part(d.Part, m.Int)
+		n, _ := partOf(d.Part, m.Int)
 		switch {
 		case label != nil:
 			*out = label(strconv.FormatInt(n, 10))

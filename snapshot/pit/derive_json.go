@@ -25,6 +25,11 @@ func (c *compiler) element(e *definition.Element, o output) (derive, error) {
 	index, length := e.Index, e.Length
 	o.clip = nil
 	get := c.fromCell(of, "vector\x00"+strconv.Itoa(length), func(v *version, m *memo, text []byte) {
+		list := v.row.mem.floats.take(length)
+		if plainNumbers(text, list) {
+			m.list = list
+			return
+		}
 		b := validJSON(text)
 		if b == nil {
 			m.fault = notJSON
@@ -35,7 +40,6 @@ func (c *compiler) element(e *definition.Element, o output) (derive, error) {
 			m.fault = vectorLength
 			return
 		}
-		list := v.row.mem.floats.take(length)
 		jsonElements(b, func(i int, element []byte) {
 			f, ok := jsonNumber(element)
 			if !ok {

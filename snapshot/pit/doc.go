@@ -71,5 +71,5 @@
 //
 // An example costs time in proportion to the rows of its entity in the tables
 // read, not to their versions, and memory in proportion to one entity, beside
-// the related rows: their index (16 bytes a key) and a budget for the rest.
+// the related rows: their index (20 bytes a key) and a budget for the rest.
 package pit

@@ -24,11 +24,11 @@ type View interface {
 
 // Value is one derived value. The zero Value is missing.
 type Value struct {
-	Valid bool
+	Text string
 	// Int holds int32, bool (0 or 1) and timestamp (µs since the epoch) values.
 	Int   int64
 	Float float32
-	Text  string
+	Valid bool
 }
 
 // Exactness says how the features of an example were known (DESIGN §6.4).

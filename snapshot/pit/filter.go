@@ -46,7 +46,7 @@ func (c *compiler) filter(t *table, w *definition.Filter) (*filter, error) {
 		if column == nil {
 			return nil, fmt.Errorf("filter %q: table %s has no column %q", w.Source, t.name, r.Column)
 		}
-		slots[i], typs[i] = t.info.Slot(r.Column), column.Type
+		slots[i], typs[i] = t.slot(r.Column), column.Type
 	}
 	f := &filter{place: c.memo(t, "where\x00"+w.Source)}
 	if list, ok := w.Texts(); ok && len(slots) == 1 {

@@ -26,16 +26,31 @@ type version struct {
 	index int // place among the row's versions
 	cells []row.Cell
 	memos []memo
+	shown []shown
 }
 
 // rowState is a row of the entity at hand.
 type rowState struct {
-	table    *table
-	versions []version // newest first
+	table   *table
+	history []history.Version // newest first
+	// states are made when a version is first chosen: of a row with two hundred
+	// versions an example looks at one.
+	states []*version
 	// ordered says that Known does not rise towards older versions, so that a
 	// binary search finds the version that was known at a moment.
 	ordered bool
 	mem     *memory
+}
+
+// version is the state of one of the row's versions.
+func (r *rowState) version(i int) *version {
+	if v := r.states[i]; v != nil {
+		return v
+	}
+	v := &r.mem.versions.take(1)[0]
+	*v = version{Version: &r.history[i], row: r, index: i}
+	r.states[i] = v
+	return v
 }
 
 // choice is how the value of a row at a cut-off came about (DESIGN §6.2).
@@ -50,12 +65,12 @@ const (
 
 // at returns the version that holds at the cut-off c, nil if the row is absent.
 func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
-	n := len(r.versions)
+	n := len(r.history)
 	i := 0
 	if r.ordered && n > 8 {
 		lo, hi := 0, n
 		for lo < hi {
-			if m := (lo + hi) / 2; r.versions[m].Known <= c {
+			if m := (lo + hi) / 2; r.history[m].Known <= c {
 				hi = m
 			} else {
 				lo = m + 1
@@ -63,24 +78,24 @@ func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 		}
 		i = lo
 	} else {
-		for i < n && r.versions[i].Known > c {
+		for i < n && r.history[i].Known > c {
 			i++
 		}
 	}
 	if i < n {
-		v := &r.versions[i]
+		h := &r.history[i]
 		switch {
-		case v.Deleted:
+		case h.Deleted:
 			return nil, absent
-		case v.Backfilled && int64(v.Version.Version) > c:
-			return v, trusted
+		case h.Backfilled && int64(h.Version) > c:
+			return r.version(i), trusted
 		}
-		return v, live
+		return r.version(i), live
 	}
-	first := &r.versions[n-1]
-	if !first.Backfilled || first.Deleted {
+	if h := &r.history[n-1]; !h.Backfilled || h.Deleted {
 		return nil, absent
 	}
+	first := r.version(n - 1)
 	if slot := r.table.created; slot >= 0 {
 		// A creation column that is NULL, not captured or no moment counts as none.
 		if created, ok := j.program.micros(&j.decode(first)[slot]); ok && created > c {
@@ -90,8 +105,8 @@ func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 	return first, late
 }
 
-// decode returns the cells of a version, by slot, at least as many as the
-// table has columns. A corrupt row is kept as the joiner's error.
+// decode returns the cells of a version that are read, by slot, at least as many
+// as the table has columns. A corrupt row is kept as the joiner's error.
 func (j *Joiner) decode(v *version) []row.Cell {
 	if v.cells != nil {
 		return v.cells
@@ -99,7 +114,7 @@ func (j *Joiner) decode(v *version) []row.Cell {
 	cells := v.row.mem.cells.take(v.row.table.width)
 	if v.Deleted {
 		clear(cells)
-	} else if decoded, err := row.Decode(v.Data, cells); err != nil {
+	} else if decoded, err := row.DecodeSome(v.Data, cells, v.row.table.wanted); err != nil {
 		if j.err == nil {
 			j.err = fmt.Errorf("decode a row of table %s at version %s: %w", v.row.table.name, v.Version.Version, err)
 		}
@@ -119,9 +134,8 @@ func (j *Joiner) cell(v *version, slot int) (c *row.Cell, late bool) {
 	if c.Kind != row.NotCaptured {
 		return c, false
 	}
-	list := v.row.versions
-	for i := v.index - 1; i >= 0 && !list[i].Deleted; i-- {
-		if newer := &j.decode(&list[i])[slot]; newer.Kind != row.NotCaptured {
+	for i := v.index - 1; i >= 0 && !v.row.history[i].Deleted; i-- {
+		if newer := &j.decode(v.row.version(i))[slot]; newer.Kind != row.NotCaptured {
 			return newer, true
 		}
 	}
@@ -166,39 +180,25 @@ func (j *Joiner) later(a, b *version) bool {
 
 // load makes row states of the entity's rows in tables that the program reads,
 // of the versions from the horizon to the as-of moment, and hands them to add.
-func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, versions []version, add func(*rowState)) {
+func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, add func(*rowState)) {
 	for n := range e.Rows {
 		h := &e.Rows[n]
 		t := j.program.tableByID(h.Table)
 		if t == nil {
 			continue
 		}
-		from := len(versions)
-		ordered := true
 		seen := look(h.Versions, j.asOf, j.horizon)
-		for i := range seen {
-			v := &seen[i]
-			if k := len(versions); k > from && versions[k-1].Known < v.Known {
-				ordered = false
-			}
-			versions = append(versions, version{Version: v})
-		}
-		if len(versions) == from {
+		if len(seen) == 0 {
 			continue
 		}
-		rows = append(rows, rowState{table: t, versions: versions[from:len(versions):len(versions)], ordered: ordered, mem: mem})
-		r := &rows[len(rows)-1]
-		for i := range r.versions {
-			r.versions[i].row, r.versions[i].index = r, i
+		ordered := true
+		for i := 1; i < len(seen); i++ {
+			ordered = ordered && seen[i-1].Known >= seen[i].Known
 		}
-		add(r)
+		states := mem.states.take(len(seen))
+		clear(states)
+		// Pointers are kept: there is room for all rows.
+		rows = append(rows, rowState{table: t, history: seen, states: states, ordered: ordered, mem: mem})
+		add(&rows[len(rows)-1])
 	}
-}
-
-// size counts the rows and versions of an entity, the most that load makes.
-func size(e *history.Entity) (rows, versions int) {
-	for i := range e.Rows {
-		versions += len(e.Rows[i].Versions)
-	}
-	return len(e.Rows), versions
 }

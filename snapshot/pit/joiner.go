@@ -40,22 +40,27 @@ type Joiner struct {
 	earliest int64          // T − window, µs
 
 	// of the entity:
-	scratch  *memory
-	states   []rowState
-	versions []version
-	tables   []tableState
-	texts    texts
+	scratch *memory
+	states  []rowState
+	tables  []tableState
+	texts   texts
 
 	// of the example:
 	t, c    int64
 	own     *rowState
 	source  []*version
-	inexact bool // something was chosen by rule (b)
-	trusted bool // something rests on a backfilled row's own dates
+	changed uint64 // sources whose version is another than when the plan was last followed
+	inexact bool   // something was chosen by rule (b)
+	trusted bool   // something rests on a backfilled row's own dates
 	ex      Example
-	faults  []faultCount
-	step    string // the row or value being derived
-	facts   labels.Facts
+	values  []Value // what ex shows of them: columns, values, paths of the gates
+	// standing is what the parts of the plan left behind, by number.
+	standing []standing
+	faults   []faultCount
+	// faultNames are the names under which faults are counted.
+	faultNames map[faultCount]string
+	step       string // the row or value being derived
+	facts      labels.Facts
 
 	// of requests:
 	tracing  tracing
@@ -97,11 +102,20 @@ func (p *Program) NewJoiner(related Related, o Options) *Joiner {
 	if related != nil {
 		j.related = newRelatedCache(related, o.CacheBytes)
 	}
-	j.ex.Values = make([]Value, len(p.def.Values))
-	j.ex.Columns = make([]Value, len(p.def.Columns))
+	all := len(p.def.Columns) + len(p.def.Values)
+	for _, n := range p.uniforms {
+		all += n
+	}
+	j.values, j.standing, j.faultNames = make([]Value, all), make([]standing, p.parts), map[faultCount]string{}
+	rest := j.values
+	share := func(n int) (of []Value) {
+		of, rest = rest[:n:n], rest[n:]
+		return of
+	}
+	j.ex.Columns, j.ex.Values = share(len(p.def.Columns)), share(len(p.def.Values))
 	j.ex.Uniform = make([][]Value, len(p.uniforms))
 	for i, n := range p.uniforms {
-		j.ex.Uniform[i] = make([]Value, n)
+		j.ex.Uniform[i] = share(n)
 	}
 	return j
 }
@@ -138,19 +152,17 @@ func (j *Joiner) Entity(e *history.Entity, tally *Tally, emit func(*Example) err
 func (j *Joiner) begin(e *history.Entity) {
 	j.err = nil
 	j.scratch.reset()
+	clear(j.source)
+	j.changed = ^uint64(0)
 	for i := range j.tables {
 		t := &j.tables[i]
 		t.rows, t.held, t.fresh = t.rows[:0], t.held[:0], false
 	}
-	rows, versions := size(e)
-	// Pointers into both slices are kept: they must not grow while filled.
-	if cap(j.states) < rows || cap(j.states) > keepSlab {
+	// Pointers into the slice are kept: it must not grow while filled.
+	if rows := len(e.Rows); cap(j.states) < rows || cap(j.states) > keepSlab {
 		j.states = make([]rowState, 0, rows)
 	}
-	if cap(j.versions) < versions || cap(j.versions) > keepSlab {
-		j.versions = make([]version, 0, versions)
-	}
-	j.load(e, j.scratch, j.states[:0], j.versions[:0], func(r *rowState) {
+	j.load(e, j.scratch, j.states[:0], func(r *rowState) {
 		t := &j.tables[r.table.index]
 		t.rows = append(t.rows, r)
 	})
@@ -159,15 +171,14 @@ func (j *Joiner) begin(e *history.Entity) {
 // one hands out the example of a row, if it is one.
 func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error {
 	p := j.program
-	n := len(r.versions)
-	for n > 0 && r.versions[n-1].Deleted {
+	n := len(r.history)
+	for n > 0 && r.history[n-1].Deleted {
 		n--
 	}
-	last := &r.versions[0]
-	if n == 0 || last.Deleted && last.Moved {
+	if n == 0 || r.history[0].Deleted && r.history[0].Moved {
 		return nil
 	}
-	first := &r.versions[n-1]
+	last, first := r.version(0), r.version(n-1)
 	cell, _ := j.cell(first, p.time)
 	t, bad := p.moment(cell)
 	id, _ := j.cell(first, p.id)
@@ -175,15 +186,15 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 	case j.err != nil:
 		return j.err
 	case bad != "":
-		tally.fault("example", bad)
+		tally.fault("example:" + bad)
 		return nil
 	case !t.Valid:
-		tally.fault("example", noTime)
+		tally.fault("example:" + noTime)
 		return nil
 	case t.Int < j.earliest || t.Int >= j.moment:
 		return nil
 	case !present(id):
-		tally.fault("example", noID)
+		tally.fault("example:" + noID)
 		return nil
 	}
 	tally.Candidates++
@@ -216,7 +227,7 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 			return nil
 		}
 	}
-	j.run(p.steps)
+	j.follow(p.plan)
 	j.ex.Exact = j.exactness()
 	for _, t := range p.exact {
 		v := j.value(t)
@@ -226,12 +237,18 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 		}
 	}
 	// What the gates compare is no feature: it does not make an example inexact.
-	j.run(p.uniform)
+	j.follow(p.uniform)
+	j.changed = 0
 	if j.err != nil {
 		return fmt.Errorf("join an example of table %s: %w", p.example.name, j.err)
 	}
 	for _, f := range j.faults {
-		tally.fault(f.name, f.reason)
+		name := j.faultNames[f]
+		if name == "" {
+			name = f.name + ":" + f.reason
+			j.faultNames[f] = name
+		}
+		tally.fault(name)
 	}
 	tally.Exactness[j.ex.Exact]++
 	if j.ex.Immature {
@@ -240,26 +257,10 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 	return emit(&j.ex)
 }
 
-// fresh forgets what was derived of the example before.
+// fresh forgets which versions held at the cut-off of the example before.
 func (j *Joiner) fresh() {
 	for i := range j.tables {
 		j.tables[i].fresh = false
-	}
-	clear(j.source)
-	clear(j.ex.Values)
-	clear(j.ex.Columns)
-	for _, paths := range j.ex.Uniform {
-		clear(paths)
-	}
-}
-
-// run derives one thing after another.
-func (j *Joiner) run(steps []step) {
-	for i := range steps {
-		j.step = steps[i].name
-		if fault := steps[i].run(j); fault != "" {
-			j.faults = append(j.faults, faultCount{steps[i].name, fault})
-		}
 	}
 }
 
@@ -331,9 +332,9 @@ func (t *Tally) drop(reason string) {
 	t.Dropped[reason]++
 }
 
-func (t *Tally) fault(name, reason string) {
+func (t *Tally) fault(name string) {
 	if t.Faults == nil {
 		t.Faults = make(map[string]int64)
 	}
-	t.Faults[name+":"+reason]++
+	t.Faults[name]++
 }

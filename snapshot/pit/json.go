@@ -145,6 +145,75 @@ func jsonNumber(b []byte) (float64, bool) {
 	return f, true
 }
 
+// plainNumbers reads an array of exactly so many numbers, such as [0.25, -1, 3],
+// as vectors mostly are. It returns false for anything that is not plain, which
+// need not be wrong.
+func plainNumbers(b []byte, list []float64) bool {
+	if len(b) < 2 || b[0] != '[' || b[len(b)-1] != ']' {
+		return false
+	}
+	b = b[1 : len(b)-1]
+	for i := range list {
+		if i > 0 {
+			if len(b) < 2 || b[0] != ',' {
+				return false
+			}
+			if b = b[1:]; b[0] == ' ' {
+				b = b[1:]
+			}
+		}
+		f, n := plainNumber(b)
+		if n == 0 {
+			return false
+		}
+		list[i], b = f, b[n:]
+	}
+	return len(b) == 0
+}
+
+// tens are powers of ten that a float holds exactly.
+var tens = [...]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
+
+// plainNumber reads a number without exponent and of at most 15 digits at the
+// beginning of b: its digits and the power of ten that divides them are floats
+// exactly, so that the quotient is the nearest float to it (Clinger's fast path).
+// size is 0 for anything else.
+func plainNumber(b []byte) (f float64, size int) {
+	i := 0
+	if i < len(b) && b[i] == '-' {
+		i++
+	}
+	first, digits, point := i, int64(0), -1
+	for ; i < len(b); i++ {
+		c := b[i]
+		if c == '.' && point < 0 {
+			point = i
+			continue
+		}
+		if c < '0' || c > '9' {
+			break
+		}
+		if digits = digits*10 + int64(c-'0'); i-first > 15 {
+			return 0, 0
+		}
+	}
+	whole, places := i-first, 0
+	if point >= 0 {
+		whole, places = point-first, i-point-1
+		if places == 0 {
+			return 0, 0
+		}
+	}
+	switch {
+	case whole == 0, whole > 1 && b[first] == '0', digits >= 1e15, i < len(b) && b[i]|0x20 == 'e':
+		return 0, 0
+	}
+	if f = float64(digits) / tens[places]; first > 0 {
+		f = -f
+	}
+	return f, i
+}
+
 // jsonCount reads a whole number ≥ 0.
 func jsonCount(b []byte) (int64, bool) {
 	f, ok := jsonNumber(b)

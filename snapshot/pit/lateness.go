@@ -126,15 +126,15 @@ func (j *Joiner) lateness(tally *Tally) {
 		}
 		var l *Lateness
 		for _, r := range j.tables[i].rows {
-			n := len(r.versions) - 1
-			for n > 0 && r.versions[n].Deleted {
+			n := len(r.history) - 1
+			for n > 0 && r.history[n].Deleted {
 				n--
 			}
-			first := &r.versions[n]
-			if !inserted(first.Version, j.horizon) {
+			first := &r.history[n]
+			if !inserted(first, j.horizon) {
 				continue
 			}
-			made, ok := j.program.micros(&j.decode(first)[t.created])
+			made, ok := j.program.micros(&j.decode(r.version(n))[t.created])
 			if !ok {
 				continue
 			}
@@ -186,7 +186,7 @@ func (s *stopwatch) entity(e *history.Entity, byID []*table) error {
 		if len(s.cells) < t.width {
 			s.cells = make([]row.Cell, t.width)
 		}
-		cells, err := row.Decode(first.Data, s.cells)
+		cells, err := row.DecodeSome(first.Data, s.cells, t.wanted)
 		if err != nil {
 			return fmt.Errorf("decode a row of table %s at version %s: %w", t.name, first.Version, err)
 		}

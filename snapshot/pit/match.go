@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dreamfeed/internal/definition"
+	"dreamfeed/internal/row"
 )
 
 // relation is one way in which rows of other entities are found: by some of
@@ -40,7 +41,7 @@ func relations(def *definition.Definition, tables []*table) ([]relation, error) 
 				if rel.table.def.Column(pair.Column) == nil {
 					return nil, fmt.Errorf("row %s: table %s has no column %q", r.Name, r.Table, pair.Column)
 				}
-				rel.slots = append(rel.slots, rel.table.info.Slot(pair.Column))
+				rel.slots = append(rel.slots, rel.table.slot(pair.Column))
 				if pair.Column == rel.table.def.By && rel.table.def.Entity != "" {
 					rel.byEntity = i
 				}
@@ -178,21 +179,32 @@ func (j *Joiner) matches(v *version, rel *relation, operands []operand) (same, l
 	for i, slot := range rel.slots {
 		cell, newer := j.cell(v, slot)
 		late = late || newer
-		text, _ := operands[i].appendText(j, j.right[:0])
-		j.right = text[:0]
-		if same = same && j.same(cell, text); !same && late {
+		if same = same && j.equals(cell, &operands[i]); !same && late {
 			break
 		}
 	}
 	return same, late
 }
 
+// equals says whether a cell that is not NULL has the text of an operand. Ids of
+// one kind are compared as they are.
+func (j *Joiner) equals(c *row.Cell, o *operand) bool {
+	if o.source != fromDerived && c.Kind == row.UUID {
+		if of := o.cell(j); of != nil && of.Kind == row.UUID {
+			return string(of.Bytes) == string(c.Bytes)
+		}
+	}
+	text, _ := o.appendText(j, j.right[:0])
+	j.right = text[:0]
+	return j.same(c, text)
+}
+
 // everMatched says whether a version of a row matches. Candidates are such rows,
 // but may be others too, on which no result may depend.
 func (j *Joiner) everMatched(r *rowState, rel *relation, operands []operand) bool {
-	for i := range r.versions {
-		if v := &r.versions[i]; !v.Deleted {
-			if same, _ := j.matches(v, rel, operands); same {
+	for i := range r.history {
+		if !r.history[i].Deleted {
+			if same, _ := j.matches(r.version(i), rel, operands); same {
 				return true
 			}
 		}

@@ -41,22 +41,37 @@ type memory struct {
 	cells  slab[row.Cell]
 	memos  slab[memo]
 	floats slab[float64]
+	shown  slab[shown]
+	values slab[Value]
+	// states of the rows' versions, and where those of each row stand.
+	versions slab[version]
+	states   slab[*version]
 }
 
 func newMemory(least int) *memory {
-	return &memory{cells: slab[row.Cell]{least: least}, memos: slab[memo]{least: least}, floats: slab[float64]{least: least}}
+	return &memory{
+		cells: slab[row.Cell]{least: least}, memos: slab[memo]{least: least}, floats: slab[float64]{least: least},
+		shown: slab[shown]{least: least}, values: slab[Value]{least: least},
+		versions: slab[version]{least: least}, states: slab[*version]{least: least},
+	}
 }
 
 func (m *memory) reset() {
 	m.cells.reset()
 	m.memos.reset()
 	m.floats.reset()
+	m.shown.reset()
+	m.values.reset()
+	m.versions.reset()
+	m.states.reset()
 }
 
 // bytes is the memory handed out.
 func (m *memory) bytes() int64 {
 	return int64(m.cells.taken)*int64(unsafe.Sizeof(row.Cell{})) +
-		int64(m.memos.taken)*int64(unsafe.Sizeof(memo{})) + int64(m.floats.taken)*8
+		int64(m.memos.taken)*int64(unsafe.Sizeof(memo{})) + int64(m.floats.taken)*8 +
+		int64(m.shown.taken)*int64(unsafe.Sizeof(shown{})) + int64(m.values.taken)*int64(unsafe.Sizeof(Value{})) +
+		int64(m.versions.taken)*int64(unsafe.Sizeof(version{})) + int64(m.states.taken)*8
 }
 
 // texts makes strings out of bytes, many in one allocation. The bytes behind a

@@ -1,7 +1,6 @@
 package pit
 
 import (
-	"math/bits"
 	"time"
 
 	"dreamfeed/internal/row"
@@ -79,8 +78,8 @@ func age(birth, t int64) int64 {
 	return years
 }
 
-// part takes a part of a moment in UTC.
-func part(name string, micros int64) (int64, bool) {
+// partOf takes a part of a moment in UTC.
+func partOf(name string, micros int64) (int64, bool) {
 	t := time.UnixMicro(micros).UTC()
 	switch name {
 	case "month":
@@ -93,17 +92,4 @@ func part(name string, micros int64) (int64, bool) {
 		return int64(t.Day()), true
 	}
 	return 0, false
-}
-
-// sum128 adds int64s without overflow, so that a sum does not depend on the
-// order of its parts.
-type sum128 struct {
-	hi int64
-	lo uint64
-}
-
-func (s *sum128) add(v int64) {
-	var carry uint64
-	s.lo, carry = bits.Add64(s.lo, uint64(v), 0)
-	s.hi += v>>63 + int64(carry)
 }

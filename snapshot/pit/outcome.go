@@ -95,12 +95,12 @@ func (j *Joiner) status(v *version) []byte {
 // known then, or deleted. Rule 2 (b) has no part here: a status that nobody knew
 // within the window did not come within it, as far as anybody can tell.
 func (j *Joiner) knownAt(r *rowState, at int64) *version {
-	for i := range r.versions {
-		if v := &r.versions[i]; v.Known <= at {
-			if v.Deleted {
+	for i := range r.history {
+		if h := &r.history[i]; h.Known <= at {
+			if h.Deleted {
 				return nil
 			}
-			return v
+			return r.version(i)
 		}
 	}
 	return nil
@@ -115,10 +115,9 @@ func (j *Joiner) goalAfter(goal int) int64 {
 			return m.Int - j.t
 		}
 	}
-	for i := len(j.own.versions) - 1; i >= 0; i-- {
-		v := &j.own.versions[i]
-		if !v.Deleted && p.rules.HasStatus(goal, j.status(v)) {
-			return v.Known - j.t
+	for i := len(j.own.history) - 1; i >= 0; i-- {
+		if h := &j.own.history[i]; !h.Deleted && p.rules.HasStatus(goal, j.status(j.own.version(i))) {
+			return h.Known - j.t
 		}
 	}
 	return math.MaxInt64

@@ -8,22 +8,35 @@ import (
 
 // path compiles the text of a column, or of a field of a JSON object in it,
 // for a gate that compares it among examples.
-func (c *compiler) path(name string, rule, index int, p definition.Path) error {
-	of, err := c.ref(p.Ref)
+func (c *compiler) path(name string, p definition.Path) error {
+	s := step{name: name, out: len(c.p.def.Columns) + len(c.p.def.Values) + c.paths}
+	c.paths++
+	rests, err := c.resting(func() (err error) {
+		s.derive, err = c.text(p)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	out := func(j *Joiner) *Value { return &j.ex.Uniform[rule][index] }
+	c.steady(&s, rests)
+	c.order = append(c.order, s)
+	return nil
+}
+
+func (c *compiler) text(p definition.Path) (derive, error) {
+	of, err := c.ref(p.Ref)
+	if err != nil {
+		return nil, err
+	}
 	if of.source == fromDerived {
-		c.order = append(c.order, step{name: name, run: func(j *Joiner) fault {
+		return func(j *Joiner, out *Value) fault {
 			text, ok := of.appendText(j, j.left[:0])
 			j.left = text[:0]
 			if ok {
-				*out(j) = Value{Valid: true, Text: j.texts.string(text)}
+				*out = Value{Valid: true, Text: j.texts.string(text)}
 			}
 			return ""
-		}})
-		return nil
+		}, nil
 	}
 	get := c.once(of, "path\x00"+strconv.Itoa(of.slot)+"\x00"+p.Field, func(j *Joiner, v *version, m *memo) {
 		cell, _ := j.cell(v, of.slot)
@@ -47,11 +60,10 @@ func (c *compiler) path(name string, rule, index int, p definition.Path) error {
 		}
 		m.value = Value{Valid: true, Text: j.texts.string(text)}
 	})
-	c.order = append(c.order, step{name: name, run: func(j *Joiner) fault {
+	return func(j *Joiner, out *Value) fault {
 		if m := get(j); m != nil {
-			*out(j) = m.value
+			*out = m.value
 		}
 		return ""
-	}})
-	return nil
+	}, nil
 }

@@ -33,10 +33,12 @@ type Program struct {
 	needSteps []step // what the needs rest on, in order
 	needs     []need
 	steps     []step // the rest that makes features, in order
+	plan      []part // steps as they are run for examples
 	exact     []target
 	censored  []target
-	uniform   []step
+	uniform   []part
 	uniforms  []int // paths of each rule of Gates.Uniform
+	parts     int   // of plan and uniform together
 	relations []relation
 	// traces are those of needSteps and steps, in their order; the others say
 	// where that of a source, value or column stands.
@@ -50,9 +52,11 @@ type table struct {
 	name    string
 	index   int
 	width   int
-	created int   // slot of the creation column, -1 if there is none
-	keys    []int // slots of the key
-	memos   int   // memos of a version
+	created int    // slot of the creation column, -1 if there is none
+	keys    []int  // slots of the key
+	memos   int    // memos of a version
+	shows   int    // parts of the plan that rest on a version alone
+	wanted  []bool // by slot, the columns that are read
 	info    *history.Table
 }
 
@@ -68,10 +72,19 @@ type target struct {
 	index int
 }
 
-// step derives one row or one value of an example.
+// step finds one row of an example, or derives one value.
 type step struct {
 	name string
-	run  func(*Joiner) fault
+	// find finds the row of a source.
+	find   func(*Joiner) (*version, fault)
+	source int
+	// derive makes the value that stands at out among all the example's.
+	derive derive
+	out    int
+	// on says which rows a value rests on, if it rests on nothing else (see part);
+	// alone that no other value is between.
+	on    uint64
+	alone bool
 	// place is where Program.traces says what the step rests on.
 	place int
 }
@@ -103,7 +116,7 @@ func Compile(def *definition.Definition, info *history.Info) (*Program, error) {
 	if p.tables, p.byID, err = catalog(def, info); err != nil {
 		return nil, fmt.Errorf("compile definition %s: %w", def.Name, err)
 	}
-	c := &compiler{p: p, memos: map[string]int{}, rows: map[string]*namedRow{}}
+	c := &compiler{p: p, memos: map[string]int{}, rows: map[string]*namedRow{}, on: map[target]uint64{}}
 	if err := c.compile(); err != nil {
 		return nil, fmt.Errorf("compile definition %s: %w", def.Name, err)
 	}
@@ -112,6 +125,24 @@ func Compile(def *definition.Definition, info *history.Info) (*Program, error) {
 
 // Entity is the kind of entity whose histories the joiners of the program read.
 func (p *Program) Entity() string { return p.example.def.Entity }
+
+// out is where a value or column stands among all values of an example: columns
+// first, then values, then the paths of the gates.
+func (p *Program) out(t target) int {
+	if t.value {
+		return len(p.def.Columns) + t.index
+	}
+	return t.index
+}
+
+// slot is the place of a column that is read.
+func (t *table) slot(column string) int {
+	slot := t.info.Slot(column)
+	if slot >= 0 {
+		t.wanted[slot] = true
+	}
+	return slot
+}
 
 func (p *Program) tableByID(id uint16) *table {
 	if int(id) < len(p.byID) {
@@ -128,21 +159,21 @@ func catalog(def *definition.Definition, info *history.Info) (tables, byID []*ta
 		if h == nil {
 			return nil, nil, &MissingError{Table: d.Name}
 		}
-		t := &table{def: d, name: d.Name, index: i, width: len(h.Columns), created: -1, info: h}
+		t := &table{def: d, name: d.Name, index: i, width: len(h.Columns), created: -1, wanted: make([]bool, len(h.Columns)), info: h}
 		for _, column := range d.Columns {
 			if h.Slot(column.Name) < 0 {
 				return nil, nil, &MissingError{Table: d.Name, Column: column.Name}
 			}
 		}
 		for _, key := range d.Key {
-			slot := h.Slot(key)
+			slot := t.slot(key)
 			if slot < 0 {
 				return nil, nil, &MissingError{Table: d.Name, Column: key}
 			}
 			t.keys = append(t.keys, slot)
 		}
 		if d.Created != "" {
-			if t.created = h.Slot(d.Created); t.created < 0 {
+			if t.created = t.slot(d.Created); t.created < 0 {
 				return nil, nil, &MissingError{Table: d.Name, Column: d.Created}
 			}
 		}

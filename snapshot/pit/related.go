@@ -1,14 +1,16 @@
 package pit
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math/bits"
 	"os"
 	"slices"
-	"sort"
+	"strings"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
@@ -33,35 +35,67 @@ type Related interface {
 }
 
 // RelatedStore is a Related made of one scan of a view. Histories are kept in
-// memory up to a budget, the rest in a temporary file that has no name any
-// more. The index is in memory, 16 bytes for each entity and relation and 16
-// for each entity, beside the budget; it holds hashes, which a reader verifies.
+// memory up to a budget, taken apart already, so that joiners share them; the rest
+// in a temporary file that has no name any more. The index is in memory, 20 bytes
+// for each entity and relation and 16 for each entity, beside the budget; it holds
+// hashes, which a reader verifies.
 type RelatedStore struct {
-	seed    maphash.Seed
-	asOf    change.Version
-	horizon change.Version
-	budget  int64
-	memory  [][]byte // chunks of encoded histories
-	used    int64
-	file    *os.File
-	written int64
-	pending []byte // what is to be written to the file next
-	places  []place
-	late    map[string]*Lateness
+	seed     maphash.Seed
+	asOf     change.Version
+	horizon  change.Version
+	budget   int64
+	held     []history.Entity // those in memory
+	rows     slab[history.Row]
+	versions slab[history.Version]
+	chunk    []byte // data of versions
+	used     int64
+	file     *os.File
+	written  int64
+	pending  []byte // what is to be written to the file next
+	places   []place
+	late     map[string]*Lateness
 	// indexes are the relations' keys, by hash.
 	indexes []index
 	unsure  []int64 // by relation
 }
 
-// place is where an encoded history stands: in a chunk of memory, or in the
-// file when chunk is negative.
+// place is where a history stands: in memory, as held[offset], if the length is
+// 0, else in the file, encoded.
 type place struct {
 	offset int64
-	chunk  int32
 	length uint32
 }
 
-type index []indexed
+// index finds numbers by hash. Hashes are spread evenly, so that those that begin
+// with the same bits, as many as there are entries, are few: starts says where.
+type index struct {
+	list   []indexed // by hash, then number
+	starts []uint32
+}
+
+func (x *index) sort() {
+	slices.SortFunc(x.list, func(a, b indexed) int {
+		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.number, b.number))
+	})
+	x.starts = make([]uint32, len(x.list)+1)
+	for i := len(x.list) - 1; i >= 0; i-- {
+		x.starts[x.place(x.list[i].hash)] = uint32(i)
+	}
+	// What begins nowhere begins where the next does.
+	next := uint32(len(x.list))
+	for i := len(x.starts) - 1; i >= 0; i-- {
+		if at := x.starts[i]; int(at) < len(x.list) && x.place(x.list[at].hash) == i {
+			next = at
+		}
+		x.starts[i] = next
+	}
+}
+
+// place is the place of a hash among len(list) ones that are spread evenly.
+func (x *index) place(hash uint64) int {
+	hi, _ := bits.Mul64(hash, uint64(len(x.list)))
+	return int(hi)
+}
 
 type indexed struct {
 	hash   uint64
@@ -95,10 +129,8 @@ func LoadRelated(ctx context.Context, view View, def *definition.Definition, o O
 	if err := s.scan(ctx, view, def, rels, byID, dir); err != nil {
 		return nil, errors.Join(fmt.Errorf("load related rows: %w", err), s.Close())
 	}
-	for _, x := range s.indexes {
-		sort.Slice(x, func(a, b int) bool {
-			return x[a].hash < x[b].hash || x[a].hash == x[b].hash && x[a].number < x[b].number
-		})
+	for i := range s.indexes {
+		s.indexes[i].sort()
 	}
 	return s, nil
 }
@@ -127,12 +159,14 @@ func (s *RelatedStore) scan(ctx context.Context, view View, def *definition.Defi
 		}
 	}
 	s.late = watch.found
+	s.chunk = nil
 	return s.flush()
 }
 
 // Close gives the memory and the temporary file back.
 func (s *RelatedStore) Close() error {
-	s.memory, s.indexes, s.places = nil, nil, nil
+	s.held, s.indexes, s.places, s.chunk = nil, nil, nil, nil
+	s.rows, s.versions = slab[history.Row]{}, slab[history.Version]{}
 	if s.file == nil {
 		return nil
 	}
@@ -154,10 +188,12 @@ func (s *RelatedStore) Spilled() int64 { return s.written }
 
 // Find implements Related.
 func (s *RelatedStore) Find(numbers []uint64, relation int, key []byte) ([]uint64, error) {
-	x := s.indexes[relation]
+	x := &s.indexes[relation]
 	hash := maphash.Bytes(s.seed, key)
-	for i := sort.Search(len(x), func(i int) bool { return x[i].hash >= hash }); i < len(x) && x[i].hash == hash; i++ {
-		numbers = append(numbers, uint64(x[i].number))
+	for i := int(x.starts[x.place(hash)]); i < len(x.list) && x.list[i].hash <= hash; i++ {
+		if x.list[i].hash == hash {
+			numbers = append(numbers, uint64(x.list[i].number))
+		}
 	}
 	return numbers, nil
 }
@@ -171,33 +207,49 @@ func (s *RelatedStore) Entity(number uint64) (*history.Entity, error) {
 		return nil, fmt.Errorf("read related entity %d: there are %d", number, len(s.places))
 	}
 	p := s.places[number]
-	var data []byte
-	if p.chunk >= 0 {
-		data = s.memory[p.chunk][p.offset : p.offset+int64(p.length)]
-	} else {
-		data = make([]byte, p.length)
-		if _, err := s.file.ReadAt(data, p.offset); err != nil {
-			return nil, fmt.Errorf("read related entity %d from %s: %w", number, s.file.Name(), err)
-		}
+	if p.length == 0 {
+		return &s.held[p.offset], nil
+	}
+	data := make([]byte, p.length)
+	if _, err := s.file.ReadAt(data, p.offset); err != nil {
+		return nil, fmt.Errorf("read related entity %d from %s: %w", number, s.file.Name(), err)
 	}
 	return decodeEntity(data)
 }
 
-// keep stores an encoded history, which it copies.
-func (s *RelatedStore) keep(data []byte, dir string) error {
+func (s *RelatedStore) holds(number uint64) bool { return s.places[number].length == 0 }
+
+// hold keeps a copy of a history in memory, if there is room for it.
+func (s *RelatedStore) hold(e *history.Entity) bool {
+	size := bytesOf(e)
+	if s.file != nil || s.used+size > s.budget {
+		return false
+	}
+	s.used += size
+	copied := history.Entity{ID: strings.Clone(e.ID), Rows: s.rows.take(len(e.Rows))}
+	for i := range e.Rows {
+		from, to := &e.Rows[i], &copied.Rows[i]
+		*to = history.Row{Table: from.Table, Versions: s.versions.take(len(from.Versions))}
+		copy(to.Versions, from.Versions)
+		for k := range to.Versions {
+			v := &to.Versions[k]
+			if cap(s.chunk)-len(s.chunk) < len(v.Data) {
+				s.chunk = make([]byte, 0, max(len(v.Data), min(memoryChunk, int(s.budget))))
+			}
+			at := len(s.chunk)
+			s.chunk = append(s.chunk, v.Data...)
+			v.Data = s.chunk[at:len(s.chunk):len(s.chunk)]
+		}
+	}
+	s.places = append(s.places, place{int64(len(s.held)), 0})
+	s.held = append(s.held, copied)
+	return true
+}
+
+// spill writes an encoded history to the temporary file.
+func (s *RelatedStore) spill(data []byte, dir string) error {
 	if uint64(len(data)) > 1<<32-1 {
 		return fmt.Errorf("history of a related entity has %d bytes, more than the 4 GiB that are possible", len(data))
-	}
-	if s.file == nil && s.used+int64(len(data)) <= s.budget {
-		n := len(s.memory) - 1
-		if n < 0 || cap(s.memory[n])-len(s.memory[n]) < len(data) {
-			s.memory = append(s.memory, make([]byte, 0, max(len(data), min(memoryChunk, int(s.budget)))))
-			n++
-		}
-		s.places = append(s.places, place{int64(len(s.memory[n])), int32(n), uint32(len(data))})
-		s.memory[n] = append(s.memory[n], data...)
-		s.used += int64(len(data))
-		return nil
 	}
 	if s.file == nil {
 		f, err := os.CreateTemp(dir, "related-*.tmp")
@@ -209,7 +261,7 @@ func (s *RelatedStore) keep(data []byte, dir string) error {
 		// an open file cannot be removed, Close does it.
 		_ = os.Remove(f.Name())
 	}
-	s.places = append(s.places, place{s.written + int64(len(s.pending)), -1, uint32(len(data))})
+	s.places = append(s.places, place{s.written + int64(len(s.pending)), uint32(len(data))})
 	s.pending = append(s.pending, data...)
 	if len(s.pending) >= writeChunk {
 		return s.flush()
@@ -254,9 +306,11 @@ func (l *loading) entity(e *history.Entity) error {
 			return err
 		}
 	}
-	l.data = appendEntity(l.data[:0], e)
-	if err := s.keep(l.data, l.dir); err != nil {
-		return err
+	if !s.hold(e) {
+		l.data = appendEntity(l.data[:0], e)
+		if err := s.spill(l.data, l.dir); err != nil {
+			return err
+		}
 	}
 	for n := range l.rels {
 		rel := &l.rels[n]
@@ -264,18 +318,20 @@ func (l *loading) entity(e *history.Entity) error {
 			continue
 		}
 		if rel.byEntity >= 0 {
-			s.indexes[n] = append(s.indexes[n], indexed{maphash.String(s.seed, e.ID), number})
+			x := &s.indexes[n]
+			x.list = append(x.list, indexed{maphash.String(s.seed, e.ID), number})
 			continue
 		}
-		from := len(s.indexes[n])
+		list := &s.indexes[n].list
+		from := len(*list)
 		for i := range e.Rows {
 			if e.Rows[i].Table != rel.table.info.ID {
 				continue
 			}
 			unsure, err := l.keys.each(&e.Rows[i], rel, func(key []byte) {
 				x := indexed{maphash.Bytes(s.seed, key), number}
-				if !slices.Contains(s.indexes[n][from:], x) {
-					s.indexes[n] = append(s.indexes[n], x)
+				if !slices.Contains((*list)[from:], x) {
+					*list = append(*list, x)
 				}
 			})
 			if err != nil {

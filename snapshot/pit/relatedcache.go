@@ -42,7 +42,7 @@ func (k *keyReader) each(r *history.Row, rel *relation, fn func(key []byte)) (un
 			k.cells = make([]row.Cell, rel.table.width)
 		}
 		var err error
-		if k.cells, err = row.Decode(v.Data, k.cells); err != nil {
+		if k.cells, err = row.DecodeSome(v.Data, k.cells, rel.table.wanted); err != nil {
 			return 0, fmt.Errorf("decode a row of table %s at version %s: %w", rel.table.name, v.Version, err)
 		}
 		k.key = k.key[:0]
@@ -78,6 +78,22 @@ type relatedCache struct {
 	ring    relatedEntity // newest is ring.next, oldest ring.previous
 }
 
+// holder is a Related that keeps some entities as it hands them out: they take
+// no memory of a cache.
+type holder interface{ holds(number uint64) bool }
+
+// bytesOf is the memory that an entity takes.
+func bytesOf(e *history.Entity) int64 {
+	n := int64(len(e.ID)) + int64(unsafe.Sizeof(*e)) + int64(len(e.Rows))*int64(unsafe.Sizeof(history.Row{}))
+	for i := range e.Rows {
+		n += int64(len(e.Rows[i].Versions)) * int64(unsafe.Sizeof(history.Version{}))
+		for k := range e.Rows[i].Versions {
+			n += int64(len(e.Rows[i].Versions[k].Data))
+		}
+	}
+	return n
+}
+
 // relatedEntity is an entity with its row states.
 type relatedEntity struct {
 	number         uint64
@@ -109,15 +125,11 @@ func (c *relatedCache) load(j *Joiner, number uint64) (*relatedEntity, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, versions := size(h)
 	e := &relatedEntity{number: number, mem: newMemory(0)}
-	j.load(h, e.mem, make([]rowState, 0, rows), make([]version, 0, versions), func(r *rowState) { e.rows = append(e.rows, r) })
-	e.fixed = int64(rows)*int64(unsafe.Sizeof(rowState{})+unsafe.Sizeof(history.Row{})) +
-		int64(versions)*int64(unsafe.Sizeof(version{})+unsafe.Sizeof(history.Version{}))
-	for i := range h.Rows {
-		for k := range h.Rows[i].Versions {
-			e.fixed += int64(len(h.Rows[i].Versions[k].Data))
-		}
+	j.load(h, e.mem, make([]rowState, 0, len(h.Rows)), func(r *rowState) { e.rows = append(e.rows, r) })
+	e.fixed = int64(len(h.Rows)) * int64(unsafe.Sizeof(rowState{}))
+	if s, ok := c.from.(holder); !ok || !s.holds(number) {
+		e.fixed += bytesOf(h)
 	}
 	c.entries[number] = e
 	c.push(e)

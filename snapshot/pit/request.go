@@ -271,21 +271,25 @@ func (j *Joiner) answer(q *Request) error {
 	if q.timed {
 		j.t = q.time
 	}
+	before := j.c
 	j.c = min(j.t, j.moment)
 	// The row as its own transaction would bring it, right after all that is known.
-	own := &rowState{table: p.example, versions: make([]version, 1), mem: j.scratch}
-	first := &own.versions[0]
-	first.Version = &history.Version{Version: change.Version(j.moment) + 1, Known: j.moment + 1}
-	first.row, first.cells = own, q.cells
+	own := &rowState{table: p.example, mem: j.scratch, states: make([]*version, 1), history: []history.Version{{Version: change.Version(j.moment) + 1, Known: j.moment + 1}}}
+	first := own.version(0)
+	first.cells = q.cells
 	q.cells[p.time] = row.Cell{Kind: row.TimestampTZ, Int: j.t}
 
-	j.own, j.inexact, j.trusted, j.faults = j.stored(&q.cells[p.id]), false, false, j.faults[:0]
-	j.fresh()
+	stored := j.stored(&q.cells[p.id])
+	if j.c != before || j.own != stored {
+		j.fresh()
+	}
+	j.own, j.inexact, j.trusted, j.faults = stored, false, false, j.faults[:0]
 	j.source[fromFirst], j.source[fromLast] = first, first
 	j.ex = Example{Time: j.t, CutOff: j.c, Columns: j.ex.Columns, Values: j.ex.Values, Uniform: j.ex.Uniform}
 	j.tracing.begin(p, j.c)
 	j.runTraced(p.needSteps)
 	j.runTraced(p.steps)
+	j.changed = 0
 	j.ex.Exact = j.exactness()
 
 	j.answered.Example = &j.ex
@@ -311,9 +315,9 @@ func (j *Joiner) stored(id *row.Cell) *rowState {
 	}
 	want := id.String()
 	for _, r := range j.tables[j.program.example.index].rows {
-		for i := range r.versions {
-			if v := &r.versions[i]; !v.Deleted {
-				if c, _ := j.cell(v, j.program.id); present(c) && c.String() == want {
+		for i := range r.history {
+			if !r.history[i].Deleted {
+				if c, _ := j.cell(r.version(i), j.program.id); present(c) && c.String() == want {
 					return r
 				}
 				break

@@ -99,6 +99,7 @@ func (p *Program) traceOf(f *footing) int {
 
 // tracing is what a joiner notes of one answer.
 type tracing struct {
+	own      []bool   // by place: the step is inexact, kept while it is not run again
 	inexact  []bool   // by place: the step, or what it rests on, is inexact
 	statuses []Status // by place, of values and columns; of rows why there is none
 	gap      bool
@@ -106,6 +107,7 @@ type tracing struct {
 
 // begin makes the tracing ready for an example.
 func (t *tracing) begin(p *Program, c int64) {
+	t.own = slices.Grow(t.own[:0], len(p.traces))[:len(p.traces)]
 	t.inexact = slices.Grow(t.inexact[:0], len(p.traces))[:len(p.traces)]
 	t.statuses = slices.Grow(t.statuses[:0], len(p.traces))[:len(p.traces)]
 	for i := range t.statuses {
@@ -114,17 +116,22 @@ func (t *tracing) begin(p *Program, c int64) {
 	t.gap = slices.ContainsFunc(p.gaps, func(g history.Gap) bool { return g.Holds(change.Version(c)) })
 }
 
-// runTraced is run, noting of each step whether it is inexact. The example is
-// inexact as if the steps had run without it.
+// runTraced runs steps, noting of each whether it is inexact. The example is
+// inexact as if the steps had run without it. What rests on rows alone stands
+// while they are the same: a question of a hundred items asks of one user.
 func (j *Joiner) runTraced(steps []step) {
 	p, t := j.program, &j.tracing
 	whole := j.inexact
 	for i := range steps {
-		j.inexact = false
-		j.run(steps[i : i+1])
-		place := steps[i].place
-		whole = whole || j.inexact
-		t.inexact[place] = j.inexact
+		s := &steps[i]
+		place := s.place
+		if s.on == 0 || j.changed&s.on != 0 {
+			j.inexact = false
+			j.do(s)
+			t.own[place] = j.inexact
+		}
+		whole = whole || t.own[place]
+		t.inexact[place] = t.own[place]
 		for k := range p.traces[place].rest {
 			if at := p.traceOf(&p.traces[place].rest[k]); at >= 0 && t.inexact[at] {
 				t.inexact[place] = true
@@ -211,14 +218,13 @@ func (j *Joiner) footing(f *footing) Status {
 // buried returns the version that a row had before it was deleted, if it is
 // deleted at the cut-off; nil if that version is not held any more.
 func (j *Joiner) buried(r *rowState) (v *version, gone bool) {
-	list := r.versions
-	i := slices.IndexFunc(list, func(v version) bool { return v.Known <= j.c })
-	if i < 0 || !list[i].Deleted {
+	i := slices.IndexFunc(r.history, func(h history.Version) bool { return h.Known <= j.c })
+	if i < 0 || !r.history[i].Deleted {
 		return nil, false
 	}
-	for ; i < len(list); i++ {
-		if !list[i].Deleted {
-			return &list[i], true
+	for ; i < len(r.history); i++ {
+		if !r.history[i].Deleted {
+			return r.version(i), true
 		}
 	}
 	return nil, true

@@ -1,5 +1,11 @@
 package spill
 
+import (
+	"bytes"
+	"slices"
+	"unsafe"
+)
+
 // Kind is the stored form of a column.
 type Kind uint8
 
@@ -101,6 +107,45 @@ func NewBatch(kinds []Kind) *Batch {
 	return b
 }
 
+// NewBatchOf makes an empty batch with room for some rows, all but their texts, so
+// that appending them does not grow it. The columns share a few pieces of memory.
+func NewBatchOf(kinds []Kind, rows int) *Batch {
+	var n [Text + 1]int
+	for _, k := range kinds {
+		n[k]++
+	}
+	valid := make([]bool, rows*len(kinds))
+	floats := make([]float32, rows*n[Float32])
+	ints := make([]int64, rows*(n[Bool]+n[Int32]+n[Int64]))
+	ends := make([]uint32, rows*n[Text])
+	b := NewBatch(kinds)
+	for i := range b.Columns {
+		c := &b.Columns[i]
+		c.Valid, valid = piece(valid, rows)
+		switch c.Kind {
+		case Float32:
+			c.Floats, floats = piece(floats, rows)
+		case Text:
+			c.Ends, ends = piece(ends, rows)
+		default:
+			c.Ints, ints = piece(ints, rows)
+		}
+	}
+	return b
+}
+
+// piece cuts the room for some values off the list.
+func piece[T any](list []T, rows int) (cut, rest []T) { return list[:0:rows], list[rows:] }
+
+// Levels are the truth values as bytes, 1 where a row has a value. It borrows
+// them: a bool is a byte, 0 or 1.
+func Levels(valid []bool) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(valid))), len(valid))
+}
+
+// Count is the number of rows with a value.
+func Count(valid []bool) int { return bytes.Count(Levels(valid), []byte{1}) }
+
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
 	b.Rows = 0
@@ -124,11 +169,18 @@ func (c *Column) AppendRange(from *Column, first, end int) {
 		if first > 0 {
 			start = from.Ends[first-1]
 		}
-		base := uint32(len(c.Bytes))
-		for _, e := range from.Ends[first:end] {
-			c.Ends = append(c.Ends, e-start+base)
+		shift := uint32(len(c.Bytes)) - start
+		var ends []uint32
+		c.Ends, ends = more(c.Ends, end-first)
+		for i, e := range from.Ends[first:end] {
+			ends[i] = e + shift
 		}
-		c.Bytes = append(c.Bytes, from.Bytes[start:from.Ends[end-1]]...)
+		text := from.Bytes[start:from.Ends[end-1]]
+		if need := len(c.Bytes) + len(text); need > cap(c.Bytes) {
+			// Twice as much, not a quarter more: a group of a file grows to megabytes.
+			c.Bytes = slices.Grow(c.Bytes, max(len(text), len(c.Bytes)))
+		}
+		c.Bytes = append(c.Bytes, text...)
 	default:
 		c.Ints = append(c.Ints, from.Ints[first:end]...)
 	}
@@ -136,22 +188,28 @@ func (c *Column) AppendRange(from *Column, first, end int) {
 
 // AppendRows adds some rows of a column of the same kind, in the order given.
 func (c *Column) AppendRows(from *Column, rows []int) {
-	for _, i := range rows {
-		c.Valid = append(c.Valid, from.Valid[i])
-	}
+	c.Valid = pick(c.Valid, from.Valid, rows)
 	switch c.Kind {
 	case Float32:
-		for _, i := range rows {
-			c.Floats = append(c.Floats, from.Floats[i])
-		}
+		c.Floats = pick(c.Floats, from.Floats, rows)
 	case Text:
+		c.Ends = slices.Grow(c.Ends, len(rows))
 		for _, i := range rows {
 			c.Bytes = append(c.Bytes, from.Text(i)...)
 			c.Ends = append(c.Ends, uint32(len(c.Bytes)))
 		}
 	default:
-		for _, i := range rows {
-			c.Ints = append(c.Ints, from.Ints[i])
-		}
+		c.Ints = pick(c.Ints, from.Ints, rows)
 	}
+}
+
+// pick appends some values, in the order given.
+func pick[T any](dst, from []T, rows []int) []T {
+	dst = slices.Grow(dst, len(rows))
+	at := len(dst)
+	dst = dst[:at+len(rows)]
+	for k, i := range rows {
+		dst[at+k] = from[i]
+	}
+	return dst
 }

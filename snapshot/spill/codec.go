@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // ErrCorrupt is wrapped by every error about bytes that are no chunk.
@@ -18,26 +19,20 @@ const (
 	headerSize = 4 // of one column
 )
 
-// appendBatch encodes a batch as a chunk.
-func appendBatch(dst []byte, b *Batch) []byte {
+// appendBatch encodes a batch as a chunk, its columns in the order given.
+func appendBatch(dst []byte, b *Batch, order []int) []byte {
 	header := len(dst)
 	dst = append(dst, make([]byte, headerSize*len(b.Columns))...)
 	start := len(dst)
-	for i := range b.Columns {
-		dst = appendColumn(dst, &b.Columns[i], b.Rows)
+	for i, at := range order {
+		dst = appendColumn(dst, &b.Columns[at], b.Rows)
 		binary.LittleEndian.PutUint32(dst[header+headerSize*i:], uint32(len(dst)-start))
 	}
 	return dst
 }
 
 func appendColumn(dst []byte, c *Column, rows int) []byte {
-	valid := 0
-	for _, ok := range c.Valid[:rows] {
-		if ok {
-			valid++
-		}
-	}
-	switch valid {
+	switch Count(c.Valid[:rows]) {
 	case rows:
 		dst = append(dst, allValid)
 	case 0:
@@ -52,32 +47,41 @@ func appendColumn(dst []byte, c *Column, rows int) []byte {
 			}
 		}
 	}
+	at := len(dst)
+	dst = slices.Grow(dst, rows*c.Kind.width())[:at+rows*c.Kind.width()]
+	to := dst[at:]
 	switch c.Kind {
 	case Float32:
-		for _, v := range c.Floats[:rows] {
-			dst = binary.LittleEndian.AppendUint32(dst, math.Float32bits(v))
+		for i, v := range c.Floats[:rows] {
+			binary.LittleEndian.PutUint32(to[4*i:], math.Float32bits(v))
 		}
 	case Bool:
-		for _, v := range c.Ints[:rows] {
-			dst = append(dst, byte(v))
+		for i, v := range c.Ints[:rows] {
+			to[i] = byte(v)
 		}
 	case Int32:
-		for _, v := range c.Ints[:rows] {
-			dst = binary.LittleEndian.AppendUint32(dst, uint32(int32(v)))
+		for i, v := range c.Ints[:rows] {
+			binary.LittleEndian.PutUint32(to[4*i:], uint32(int32(v)))
 		}
 	case Int64:
-		for _, v := range c.Ints[:rows] {
-			dst = binary.LittleEndian.AppendUint64(dst, uint64(v))
+		for i, v := range c.Ints[:rows] {
+			binary.LittleEndian.PutUint64(to[8*i:], uint64(v))
 		}
 	case Text:
 		from := uint32(0)
-		for _, end := range c.Ends[:rows] {
-			dst = binary.LittleEndian.AppendUint32(dst, end-from)
+		for i, end := range c.Ends[:rows] {
+			binary.LittleEndian.PutUint32(to[4*i:], end-from)
 			from = end
 		}
 		dst = append(dst, c.Bytes...)
 	}
 	return dst
+}
+
+// more makes the list n values longer and returns those.
+func more[T any](list []T, n int) (longer, added []T) {
+	longer = slices.Grow(list, n)[:len(list)+n]
+	return longer, longer[len(list):]
 }
 
 // decodeColumn reads a segment of rows rows, appending to c.
@@ -90,21 +94,25 @@ func decodeColumn(seg []byte, c *Column, rows int) error {
 	base := len(c.Valid)
 	switch validity {
 	case allValid:
-		for range rows {
-			c.Valid = append(c.Valid, true)
+		var valid []bool
+		c.Valid, valid = more(c.Valid, rows)
+		for i := range valid {
+			valid[i] = true
 		}
 	case noneValid:
-		for range rows {
-			c.Valid = append(c.Valid, false)
-		}
+		var valid []bool
+		c.Valid, valid = more(c.Valid, rows)
+		clear(valid)
 		c.appendZeros(rows)
 		return nil
 	case someValid:
 		if len(seg) < (rows+7)/8 {
 			return fmt.Errorf("%w: short bitmap", ErrCorrupt)
 		}
-		for i := range rows {
-			c.Valid = append(c.Valid, seg[i/8]>>(i%8)&1 == 1)
+		var valid []bool
+		c.Valid, valid = more(c.Valid, rows)
+		for i := range valid {
+			valid[i] = seg[i/8]>>(i%8)&1 == 1
 		}
 		seg = seg[(rows+7)/8:]
 	default:
@@ -117,20 +125,28 @@ func decodeColumn(seg []byte, c *Column, rows int) error {
 	}
 	switch c.Kind {
 	case Float32:
-		for i := range rows {
-			c.Floats = append(c.Floats, math.Float32frombits(binary.LittleEndian.Uint32(seg[4*i:])))
+		var to []float32
+		c.Floats, to = more(c.Floats, rows)
+		for i := range to {
+			to[i] = math.Float32frombits(binary.LittleEndian.Uint32(seg[4*i:]))
 		}
 	case Bool:
-		for i := range rows {
-			c.Ints = append(c.Ints, int64(seg[i]))
+		var to []int64
+		c.Ints, to = more(c.Ints, rows)
+		for i := range to {
+			to[i] = int64(seg[i])
 		}
 	case Int32:
-		for i := range rows {
-			c.Ints = append(c.Ints, int64(int32(binary.LittleEndian.Uint32(seg[4*i:]))))
+		var to []int64
+		c.Ints, to = more(c.Ints, rows)
+		for i := range to {
+			to[i] = int64(int32(binary.LittleEndian.Uint32(seg[4*i:])))
 		}
 	case Int64:
-		for i := range rows {
-			c.Ints = append(c.Ints, int64(binary.LittleEndian.Uint64(seg[8*i:])))
+		var to []int64
+		c.Ints, to = more(c.Ints, rows)
+		for i := range to {
+			to[i] = int64(binary.LittleEndian.Uint64(seg[8*i:]))
 		}
 	case Text:
 		lengths, text := seg[:4*rows], seg[4*rows:]
@@ -152,14 +168,18 @@ func decodeColumn(seg []byte, c *Column, rows int) error {
 }
 
 func (c *Column) appendZeros(rows int) {
-	for range rows {
-		switch c.Kind {
-		case Float32:
-			c.Floats = append(c.Floats, 0)
-		case Text:
+	switch c.Kind {
+	case Float32:
+		var to []float32
+		c.Floats, to = more(c.Floats, rows)
+		clear(to)
+	case Text:
+		for range rows {
 			c.Ends = append(c.Ends, uint32(len(c.Bytes)))
-		default:
-			c.Ints = append(c.Ints, 0)
 		}
+	default:
+		var to []int64
+		c.Ints, to = more(c.Ints, rows)
+		clear(to)
 	}
 }

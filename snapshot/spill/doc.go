@@ -6,6 +6,7 @@
 //	file  = chunk*                     one file a writer, append only
 //	chunk = end uint32 LE × columns    end of each column's segment, from the
 //	        segment × columns          first segment's start
+//	          the columns that most passes want come first
 //	segment = validity byte | [bitmap] | values
 //
 // The validity byte is 0 when every row has a value, 1 when none has (no

@@ -25,6 +25,7 @@ type chunk struct {
 // same partitions at once when all writers are flushed.
 type Set struct {
 	kinds      []Kind
+	order      []int // columns, as they lie in a chunk
 	partitions int
 	writers    []*Writer
 }
@@ -35,13 +36,21 @@ type Writer struct {
 	open    []*Batch // by partition; nil until its first row
 	chunks  [][]chunk
 	kinds   []Kind
+	order   []int
 	offset  int64
 	scratch []byte
 }
 
 // New makes a set of n writers whose files are made in dir. Close frees them.
-func New(dir string, kinds []Kind, partitions, n int) (*Set, error) {
-	s := &Set{kinds: kinds, partitions: partitions}
+// The columns named in first lie at the beginning of each chunk, in this order:
+// a scan reads a chunk up to the last column that it wants.
+func New(dir string, kinds []Kind, first []int, partitions, n int) (*Set, error) {
+	s := &Set{kinds: kinds, order: slices.Clone(first), partitions: partitions}
+	for i := range kinds {
+		if !slices.Contains(first, i) {
+			s.order = append(s.order, i)
+		}
+	}
 	for range n {
 		f, err := os.CreateTemp(dir, "dreamfeed-spill-*")
 		if err != nil {
@@ -51,7 +60,7 @@ func New(dir string, kinds []Kind, partitions, n int) (*Set, error) {
 		// system refuses, Close removes it.
 		_ = os.Remove(f.Name())
 		s.writers = append(s.writers, &Writer{
-			file: f, kinds: kinds,
+			file: f, kinds: kinds, order: s.order,
 			open: make([]*Batch, partitions), chunks: make([][]chunk, partitions),
 		})
 	}
@@ -99,7 +108,7 @@ func (s *Set) Close() error {
 func (w *Writer) Row(partition int) *Batch {
 	b := w.open[partition]
 	if b == nil {
-		b = NewBatch(w.kinds)
+		b = NewBatchOf(w.kinds, ChunkRows)
 		w.open[partition] = b
 	}
 	return b
@@ -113,6 +122,27 @@ func (w *Writer) Done(partition int) error {
 		return nil
 	}
 	return w.flush(partition)
+}
+
+// Add appends the rows of a batch of the set's kinds. For rows that go to the
+// same partition it is cheaper than one by one: the memory of a column is looked
+// up once for all of them.
+func (w *Writer) Add(partition int, rows *Batch) error {
+	for from := 0; from < rows.Rows; {
+		b := w.Row(partition)
+		end := min(rows.Rows, from+ChunkRows-b.Rows)
+		for i := range b.Columns {
+			b.Columns[i].AppendRange(&rows.Columns[i], from, end)
+		}
+		b.Rows += end - from
+		from = end
+		if b.Rows == ChunkRows {
+			if err := w.flush(partition); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Flush writes what is buffered and frees the buffers.
@@ -131,7 +161,7 @@ func (w *Writer) flush(partition int) error {
 	if b == nil || b.Rows == 0 {
 		return nil
 	}
-	w.scratch = appendBatch(w.scratch[:0], b)
+	w.scratch = appendBatch(w.scratch[:0], b, w.order)
 	if _, err := w.file.Write(w.scratch); err != nil {
 		return fmt.Errorf("write spill file: %w", err)
 	}
@@ -140,10 +170,6 @@ func (w *Writer) flush(partition int) error {
 	b.Reset()
 	return nil
 }
-
-// gap is the largest hole between two wanted segments that is read along
-// rather than skipped.
-const gap = 4096
 
 // Scanner reads partitions. It keeps its memory from one to the next and
 // belongs to one goroutine.
@@ -155,9 +181,13 @@ type Scanner struct {
 
 // Scanner returns a scanner that fills the columns wanted.
 func (s *Set) Scanner(wanted []int) *Scanner {
-	wanted = slices.Clone(wanted)
-	slices.Sort(wanted)
-	return &Scanner{set: s, reader: reader{wanted: slices.Compact(wanted), columns: len(s.kinds)}, rows: NewBatch(s.kinds)}
+	r := reader{columns: len(s.kinds)}
+	for place, column := range s.order {
+		if slices.Contains(wanted, column) {
+			r.wanted = append(r.wanted, segment{place, column})
+		}
+	}
+	return &Scanner{set: s, reader: r, rows: NewBatch(s.kinds)}
 }
 
 // Scan calls fn with the partition's rows, a chunk at a time, writer by writer
@@ -196,58 +226,71 @@ func (s *Scanner) chunks(ctx context.Context, partition int, fn func(chunk) erro
 	return nil
 }
 
+// segment is a column that is wanted.
+type segment struct {
+	place  int // in a chunk
+	column int // in a batch
+}
+
 // reader reads chunks of one file.
 type reader struct {
 	file    *os.File
-	wanted  []int
+	wanted  []segment // by place
 	columns int
-	header  []byte
 	buffer  []byte
+	guess   int // how much of a chunk is likely to be needed
 }
 
-// read appends the chunk's rows to b.
+// read appends the chunk's rows to b. It reads a chunk's beginning, up to the
+// last column wanted, mostly at once: it guesses that it needs no more than an
+// eighth more than of the chunk before.
 func (r *reader) read(c chunk, b *Batch) error {
-	r.header = slices.Grow(r.header[:0], headerSize*r.columns)[:headerSize*r.columns]
-	if len(r.header) > int(c.size) {
+	b.Rows += int(c.rows)
+	if len(r.wanted) == 0 {
+		return nil
+	}
+	body := headerSize * r.columns
+	if body > int(c.size) {
 		return fmt.Errorf("%w: %d bytes", ErrCorrupt, c.size)
 	}
-	if _, err := r.file.ReadAt(r.header, c.offset); err != nil {
+	n := min(max(r.guess, body), int(c.size))
+	if err := r.fill(c, 0, n); err != nil {
+		return err
+	}
+	end := func(place int) int {
+		if place < 0 {
+			return body
+		}
+		return body + int(binary.LittleEndian.Uint32(r.buffer[headerSize*place:]))
+	}
+	need := end(r.wanted[len(r.wanted)-1].place)
+	if need < body || need > int(c.size) {
+		return fmt.Errorf("%w: segment to %d of %d", ErrCorrupt, need, c.size)
+	}
+	if need > n {
+		if err := r.fill(c, n, need); err != nil {
+			return err
+		}
+	}
+	r.guess = need + need/8
+	for _, s := range r.wanted {
+		from, to := end(s.place-1), end(s.place)
+		if from < body || to < from || to > need {
+			return fmt.Errorf("%w: segments out of order", ErrCorrupt)
+		}
+		if err := decodeColumn(r.buffer[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fill reads the chunk's bytes from (included) to end (not included) into the
+// buffer, which keeps those before.
+func (r *reader) fill(c chunk, from, end int) error {
+	r.buffer = slices.Grow(r.buffer[:from], end-from)[:end]
+	if _, err := r.file.ReadAt(r.buffer[from:end], c.offset+int64(from)); err != nil {
 		return fmt.Errorf("read spill file: %w", err)
 	}
-	body := int64(c.size) - int64(len(r.header))
-	segment := func(i int) (from, to int64) {
-		if i > 0 {
-			from = int64(binary.LittleEndian.Uint32(r.header[headerSize*(i-1):]))
-		}
-		return from, int64(binary.LittleEndian.Uint32(r.header[headerSize*i:]))
-	}
-	for i := 0; i < len(r.wanted); {
-		from, to := segment(r.wanted[i])
-		last := i
-		for last+1 < len(r.wanted) {
-			next, end := segment(r.wanted[last+1])
-			if next-to > gap {
-				break
-			}
-			last, to = last+1, end
-		}
-		if from < 0 || to < from || to > body {
-			return fmt.Errorf("%w: segment %d to %d of %d", ErrCorrupt, from, to, body)
-		}
-		r.buffer = slices.Grow(r.buffer[:0], int(to-from))[:to-from]
-		if _, err := r.file.ReadAt(r.buffer, c.offset+int64(len(r.header))+from); err != nil {
-			return fmt.Errorf("read spill file: %w", err)
-		}
-		for ; i <= last; i++ {
-			f, t := segment(r.wanted[i])
-			if f < from || t < f || t > to {
-				return fmt.Errorf("%w: segments out of order", ErrCorrupt)
-			}
-			if err := decodeColumn(r.buffer[f-from:t-from], &b.Columns[r.wanted[i]], int(c.rows)); err != nil {
-				return err
-			}
-		}
-	}
-	b.Rows += int(c.rows)
 	return nil
 }

@@ -58,7 +58,7 @@ func TestRowsComeBackInOrderAndOnlyTheColumnsAskedFor(t *testing.T) {
 	t.Logf("repeat with seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
-	set, err := spill.New(dir, kinds, 7, 2)
+	set, err := spill.New(dir, kinds, []int{4, 1}, 7, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestRowsComeBackInOrderAndOnlyTheColumnsAskedFor(t *testing.T) {
 
 func TestNothingIsLeftInTheDirectory(t *testing.T) {
 	dir := t.TempDir()
-	set, err := spill.New(dir, kinds, 1, 3)
+	set, err := spill.New(dir, kinds, nil, 1, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,13 +131,13 @@ func TestNothingIsLeftInTheDirectory(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("directory holds %v, %v", entries, err)
 	}
-	if _, err := spill.New(dir+"/missing", kinds, 1, 1); err == nil {
+	if _, err := spill.New(dir+"/missing", kinds, nil, 1, 1); err == nil {
 		t.Error("no error for a directory that does not exist")
 	}
 }
 
 func TestScanEndsWithTheContextAndWithAnError(t *testing.T) {
-	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Bool}, 1, 1)
+	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Bool}, nil, 1, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,6 +205,57 @@ func TestAppendRowsCopiesRowsInTheOrderGiven(t *testing.T) {
 					t.Fatalf("column %d: %s became %s", i, x, y)
 				}
 			}
+		}
+	}
+}
+
+// TestAddedRowsAreThoseThatWereAppended holds Add against rows one by one.
+func TestAddedRowsAreThoseThatWereAppended(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("repeat with seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	set, err := spill.New(t.TempDir(), kinds, []int{2}, 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	want := model{}
+	w := set.Writer(0)
+	rows := spill.NewBatchOf(kinds, 4)
+	for range 200 {
+		p := r.IntN(3)
+		rows.Reset()
+		for range r.IntN(spill.ChunkRows + 20) {
+			want[p] = append(want[p], appendRandom(r, rows))
+			rows.Rows++
+		}
+		if err := w.Add(p, rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	scanner := set.Scanner([]int{0, 1, 2, 3, 4, 5})
+	for p := range 3 {
+		var got []string
+		if err := scanner.Scan(t.Context(), p, func(b *spill.Batch) error {
+			if b.Rows > spill.ChunkRows {
+				t.Errorf("a chunk of %d rows", b.Rows)
+			}
+			for i := range b.Rows {
+				text := ""
+				for c := range b.Columns {
+					text += render(&b.Columns[c], i)
+				}
+				got = append(got, text)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want[p], got); d != "" {
+			t.Fatalf("partition %d (-want +got):\n%s", p, d)
 		}
 	}
 }
