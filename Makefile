@@ -22,6 +22,12 @@ FUZZ_TIME  ?= 20s
 MINUTES    ?= 3
 SOAK_ROWS  ?= 10000000
 SOAK_VALUE ?= 268435456
+# What bench measures: all sections, or ONLY=stream,backfill; FULL=1 adds the largest
+# sizes. All sections leave their record in docs, some leave theirs in data.
+FULL      ?=
+ONLY      ?=
+BENCH_DIR ?= data/bench
+BENCH_OUT ?= $(if $(ONLY),data/bench-results,docs)
 # Further arguments of go test: `make test TEST_FLAGS='-race -run Resume'`.
 TEST_FLAGS ?=
 
@@ -83,8 +89,22 @@ fuzz-smoke: ## Fuzz each target for FUZZ_TIME, two at a time.
 demo: deps build ## Show the whole chain on a throw-away PostgreSQL and leave a dataset.
 	$(GO) run ./deploy/demo -users $(DEMO_USERS) -dir "$(DEMO_DIR)"
 
+.PHONY: bench-build
+bench-build: build ## Build what the benchmark runs, the DuckDB side too (needs a C compiler).
+	$(BUILD) -o bin/bench ./internal/bench
+	cd oracle && CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -o ../bin/bench-duck ./bench
+
+.PHONY: bench
+bench: deps bench-build ## Measure all beside what bounds it (15 minutes), or ONLY some; FULL=1 measures the largest sizes too.
+	bin/bench -dir "$(BENCH_DIR)" -duck bin/bench-duck -commit "$(VERSION)" -o "$(BENCH_OUT)" $(if $(ONLY),-only "$(ONLY)") $(if $(FULL),-full)
+
+.PHONY: bench-smoke
+bench-smoke: deps build ## Measure the smallest sizes and fail if a ratio is far below the recorded one.
+	$(BUILD) -o bin/bench ./internal/bench
+	bin/bench -dir "$(BENCH_DIR)" -smoke -baseline docs/benchmarks.json
+
 .PHONY: ci
-ci: tidy-check fmt-check vet lint test fuzz-smoke ## Run what a change must pass, and end with a small demo.
+ci: tidy-check fmt-check vet lint test fuzz-smoke bench-smoke ## Run what a change must pass, and end with a small demo.
 	$(MAKE) demo DEMO_USERS=300 DEMO_DIR='$(CURDIR)/data/ci-demo'
 
 .PHONY: clean

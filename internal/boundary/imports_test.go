@@ -70,6 +70,10 @@ func allowed(from, to string) bool {
 		return !within(to, "cmd") && !within(to, testKit...)
 	case within(from, "deploy/demo"):
 		return within(to, "internal")
+	case within(from, "internal/bench"):
+		// It reads the store as other programs do, knows the definition of the dataset,
+		// and writes the dataset's rows alone.
+		return within(to, "internal", "featurestore", "snapshot/parquetfile") || to == module+"/deploy"
 	case within(from, testKit...):
 		return within(to, "internal")
 	case within(to, testKit...):
@@ -110,6 +114,7 @@ func TestRulesTellAllowedEdgesFromForbiddenOnes(t *testing.T) {
 		{"what is shared knows no part", "internal/change", "cdc", false},
 		{"a like-named package is another", "cdc", "internalities", false},
 		{"no program holds the test kit", "cmd/ingest", "internal/pgtest", false},
+		{"the benchmark starts throw-away servers", "internal/bench", "internal/pgtest", true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
