@@ -190,11 +190,19 @@ func (v *View) scanRange(ctx context.Context, entity string, r history.Range, la
 }
 
 // With fewer tables of the database per range than tablesPerRange, split points
-// are sampled from the keys themselves, at most maxSample of them.
+// are sampled from the keys themselves, at most maxSample of them. Two are enough:
+// a range is then at most half as large again as another, and walking the keys of
+// a store so large takes longer than that makes the last range wait.
 const (
-	tablesPerRange = 4
+	tablesPerRange = 2
 	maxSample      = 8192
 )
+
+// splitPoint is the beginning of an entity, and the weight of what lies behind it.
+type splitPoint struct {
+	place  []byte
+	weight uint64
+}
 
 // Ranges cuts the key space of an entity kind into at most n parts of similar
 // size, in order, without gap or overlap. No entity lies in two of them.
@@ -215,28 +223,33 @@ func (v *View) Ranges(ctx context.Context, entity string, n int) ([]history.Rang
 			return nil, err
 		}
 	}
+	var total, before uint64
+	for _, p := range points {
+		total += p.weight
+	}
 	var out []history.Range
 	from := whole.From
-	for i := 1; i < n && len(points) > 0; i++ {
-		p := points[i*len(points)/n]
-		if bytes.Compare(p, from) > 0 {
-			out = append(out, history.Range{From: from, To: p})
-			from = p
+	for _, p := range points {
+		// Here a range begins if the last one has its share.
+		if before >= total*uint64(len(out)+1)/uint64(n) && bytes.Compare(p.place, from) > 0 {
+			out = append(out, history.Range{From: from, To: p.place})
+			from = p.place
 		}
+		before += p.weight
 	}
 	return append(out, history.Range{From: from, To: whole.To}), nil
 }
 
 // tablePoints are the beginnings of the entities at which tables of the
-// database begin. Its tables have similar sizes.
-func (v *View) tablePoints(prefix []byte) [][]byte {
-	var points [][]byte
+// database begin, with the tables' sizes, which differ by level.
+func (v *View) tablePoints(prefix []byte) []splitPoint {
+	var points []splitPoint
 	for _, t := range v.s.db.Tables() {
 		if p := entityStart(t.Left); p != nil && bytes.HasPrefix(p, prefix) {
-			points = append(points, bytes.Clone(p))
+			points = append(points, splitPoint{bytes.Clone(p), max(uint64(t.UncompressedSize), 1)})
 		}
 	}
-	slices.SortFunc(points, bytes.Compare)
+	slices.SortFunc(points, func(a, b splitPoint) int { return bytes.Compare(a.place, b.place) })
 	return points
 }
 
@@ -260,8 +273,8 @@ const walkedKeys = 16
 // distance whenever the sample is full. Of an entity it walks over the first few
 // only, so that it takes time by entity rather than by version, and weighs entities
 // of many rows too lightly, which the number of parts makes up for.
-func (v *View) sampledPoints(ctx context.Context, prefix []byte) ([][]byte, error) {
-	var points [][]byte
+func (v *View) sampledPoints(ctx context.Context, prefix []byte) ([]splitPoint, error) {
+	var points []splitPoint
 	stride, seen := 1, 0
 	txn := v.s.db.NewTransaction(false)
 	defer txn.Discard()
@@ -282,7 +295,7 @@ func (v *View) sampledPoints(ctx context.Context, prefix []byte) ([][]byte, erro
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			if points = append(points, bytes.Clone(p)); len(points) == maxSample {
+			if points = append(points, splitPoint{bytes.Clone(p), 1}); len(points) == maxSample {
 				for i := range maxSample / 2 {
 					points[i] = points[2*i+1]
 				}

@@ -103,7 +103,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 			}
 		})
 	}
-	if err := group.Wait(); err != nil {
+	if err := errors.Join(group.Wait(), source.Close()); err != nil {
 		return nil, err
 	}
 	total := &workers[0].found

@@ -84,15 +84,19 @@ func (b *build) export(ctx context.Context, d *decisions, s *staging) (_ *export
 	for _, w := range workers[1:] {
 		e.stats.merge(w.stats)
 	}
-	if e.duplicates, err = b.duplicates(ctx, ids); err != nil {
-		return nil, err
-	}
+	// The last groups of both files are encoded side by side, and one file's disk is
+	// not waited for by the other.
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		e.duplicates, err = b.duplicates(ctx, ids)
+		return err
+	})
 	for _, o := range []*output{e.train, e.test} {
-		if err := o.finish(ctx, func(digest string) map[string]string { return b.fileMetadata(o, digest) }); err != nil {
-			return nil, err
-		}
+		group.Go(func() error {
+			return o.finish(ctx, func(digest string) map[string]string { return b.fileMetadata(o, digest) })
+		})
 	}
-	return e, nil
+	return e, group.Wait()
 }
 
 func (b *build) exporters(d *decisions, ids *spill.Set) ([]*exporter, error) {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"math"
@@ -24,6 +25,9 @@ type groups struct {
 type groupScratch struct {
 	key  []byte
 	list listScratch
+	// What small said last, and of which group: mostly the next row is of the same.
+	last  []byte
+	small bool
 }
 
 // key is the row's group.
@@ -62,8 +66,12 @@ func (g *groups) key(rows *spill.Batch, i int, s *groupScratch) []byte {
 
 // small says whether the row's group has too few users.
 func (g *groups) small(rows *spill.Batch, i int, s *groupScratch) bool {
-	h := g.census.values[string(g.key(rows, i, s))]
-	return h == nil || h.users < g.limit
+	key := g.key(rows, i, s)
+	if len(s.last) == 0 || !bytes.Equal(key, s.last) {
+		h := g.census.values[string(key)]
+		s.last, s.small = append(s.last[:0], key...), h == nil || h.users < g.limit
+	}
+	return s.small
 }
 
 // smallGroups counts the users of each group among the rows leaving step 8.
@@ -87,6 +95,7 @@ func (b *build) smallGroups(ctx context.Context, s *sieve) (*groups, error) {
 		users   users
 		fates   []fate
 		census  *census
+		recent  recent
 		scratch groupScratch
 	}
 	workers := each(b.Workers, func() *worker { return &worker{census: newCensus(0)} })
@@ -96,8 +105,11 @@ func (b *build) smallGroups(ctx context.Context, s *sieve) (*groups, error) {
 		for i := range rows.Rows {
 			entity := rows.Columns[spillEntity].Text(i)
 			user := w.users.at(entity)
-			if w.fates[i] == stays {
-				w.census.add(g.key(rows, i, &w.scratch), user, entity)
+			if w.fates[i] != stays {
+				continue
+			}
+			if key := g.key(rows, i, &w.scratch); !w.recent.again(key, user) {
+				w.census.add(key, user, entity)
 			}
 		}
 		return nil

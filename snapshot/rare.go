@@ -38,6 +38,23 @@ type holders struct {
 	few []userKey
 }
 
+// recent is the value of a column that was counted last, and its user. Rows of a
+// user follow each other, and what is known of a user hardly changes: mostly the
+// next row has the same, and need not be looked up.
+type recent struct {
+	user  uint64
+	value []byte
+}
+
+// again says whether the same user's same value was counted last, and notes it.
+func (r *recent) again(value []byte, user uint64) bool {
+	if r.user == user && bytes.Equal(r.value, value) {
+		return true
+	}
+	r.user, r.value = user, append(r.value[:0], value...)
+	return false
+}
+
 // census counts the distinct users of each value. One worker fills it, from
 // rows of which those of one user follow each other.
 type census struct {
@@ -211,10 +228,11 @@ func (b *build) rareValues(ctx context.Context, s *sieve) error {
 			users  users
 			fates  []fate
 			census []*census
+			recent []recent
 			list   listScratch
 		}
 		workers := each(b.Workers, func() *worker {
-			w := &worker{}
+			w := &worker{recent: make([]recent, len(p.rare))}
 			for range p.rare {
 				w.census = append(w.census, newCensus(limit))
 			}
@@ -231,7 +249,7 @@ func (b *build) rareValues(ctx context.Context, s *sieve) error {
 				}
 				for _, r := range columns {
 					c := &p.columns[p.rare[r]]
-					if text, ok := c.fullText(&rows.Columns[c.spill], i); ok {
+					if text, ok := c.fullText(&rows.Columns[c.spill], i); ok && !w.recent[r].again(text, user) {
 						count(w.census[r], r, text, user, entity, &w.list)
 					}
 				}

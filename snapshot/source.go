@@ -18,6 +18,8 @@ type exampleSource interface {
 	// scan hands every example of a part to emit, and returns what it met.
 	// Different parts may be scanned at once. The example is reused.
 	scan(ctx context.Context, part int, emit func(*pit.Example) error) (*pit.Tally, error)
+	// Close frees what the source holds. The join calls it at its end, so that the
+	// passes have the memory; calling it again does nothing.
 	Close() error
 }
 
@@ -86,5 +88,7 @@ func (s *pitSource) Close() error {
 	if s.related == nil {
 		return nil
 	}
-	return s.related.Close()
+	related := s.related
+	s.related, s.joiners = nil, sync.Pool{}
+	return related.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash"
 	"math"
+	"slices"
 
 	"dreamfeed/snapshot/spill"
 )
@@ -58,8 +59,67 @@ func blockDigest(columns []Column, copies []int, b *spill.Batch) [sha256.Size]by
 // digestBuffer is the size at which bytes are handed to the hash.
 const digestBuffer = 16 << 10
 
+// digestRows is how many rows of a column are put into the buffer at once: the
+// kind of a column is looked at once for all of them.
+const digestRows = 1024
+
 func digestColumn(h hash.Hash, buf []byte, t Type, c *spill.Column, rows int) []byte {
-	for r := range rows {
+	for from := 0; from < rows; from += digestRows {
+		end := min(rows, from+digestRows)
+		valid := c.Valid[from:end]
+		switch t {
+		case Float32:
+			buf = digestFloats(buf, valid, c.Floats[from:end])
+		case String:
+			buf = digestTexts(h, buf, c, from, end)
+		default:
+			buf = digestInts(buf, t, valid, c.Ints[from:end])
+		}
+		if len(buf) >= digestBuffer {
+			h.Write(buf)
+			buf = buf[:0]
+		}
+	}
+	return buf
+}
+
+func digestFloats(buf []byte, valid []bool, list []float32) []byte {
+	const size = 5 // of a value, with the byte that says that it is there
+	buf = slices.Grow(buf, size*len(list))
+	for i, v := range list {
+		if !valid[i] {
+			buf = append(buf, 0)
+			continue
+		}
+		at := len(buf)
+		buf = buf[:at+size]
+		buf[at] = 1
+		binary.LittleEndian.PutUint32(buf[at+1:], math.Float32bits(v))
+	}
+	return buf
+}
+
+func digestInts(buf []byte, t Type, valid []bool, list []int64) []byte {
+	for i, v := range list {
+		if !valid[i] {
+			buf = append(buf, 0)
+			continue
+		}
+		buf = append(buf, 1)
+		switch t {
+		case Int32:
+			buf = binary.LittleEndian.AppendUint32(buf, uint32(int32(v)))
+		case Timestamp:
+			buf = binary.LittleEndian.AppendUint64(buf, uint64(v))
+		default:
+			buf = append(buf, byte(v))
+		}
+	}
+	return buf
+}
+
+func digestTexts(h hash.Hash, buf []byte, c *spill.Column, from, end int) []byte {
+	for r := from; r < end; r++ {
 		if len(buf) >= digestBuffer {
 			h.Write(buf)
 			buf = buf[:0]
@@ -68,21 +128,10 @@ func digestColumn(h hash.Hash, buf []byte, t Type, c *spill.Column, rows int) []
 			buf = append(buf, 0)
 			continue
 		}
+		text := c.Text(r)
 		buf = append(buf, 1)
-		switch t {
-		case Float32:
-			buf = binary.LittleEndian.AppendUint32(buf, math.Float32bits(c.Floats[r]))
-		case Int32:
-			buf = binary.LittleEndian.AppendUint32(buf, uint32(int32(c.Ints[r])))
-		case Timestamp:
-			buf = binary.LittleEndian.AppendUint64(buf, uint64(c.Ints[r]))
-		case Bool:
-			buf = append(buf, byte(c.Ints[r]))
-		case String:
-			text := c.Text(r)
-			buf = binary.LittleEndian.AppendUint32(buf, uint32(len(text)))
-			buf = append(buf, text...)
-		}
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(text)))
+		buf = append(buf, text...)
 	}
 	return buf
 }

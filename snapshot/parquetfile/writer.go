@@ -176,6 +176,12 @@ func (w *Writer) dispatch(ctx context.Context) error {
 	g.rows, g.done = w.open, make(chan struct{})
 	w.pending = append(w.pending, g)
 	w.open = w.batch()
+	// Groups have texts of about the same size: they need not grow to it again.
+	for i := range w.open.Columns {
+		if n := len(g.rows.Columns[i].Bytes); cap(w.open.Columns[i].Bytes) == 0 {
+			w.open.Columns[i].Bytes = make([]byte, 0, n+n/16)
+		}
+	}
 	go func() {
 		defer close(g.done)
 		g.block = blockDigest(w.options.Columns, w.copies, g.rows)

@@ -209,8 +209,9 @@ func (c *compiler) bins(b *definition.Bins) (derive, error) {
 		return (bin.From == nil || n >= *bin.From) && (bin.To == nil || n <= *bin.To)
 	}
 	return func(j *Joiner, out *Value) fault {
-		var n Value
-		if fault := number(j, &n); fault != "" || !n.Valid {
+		n := &j.number
+		*n = Value{}
+		if fault := number(j, n); fault != "" || !n.Valid {
 			return fault
 		}
 		for _, bin := range b.Faults {

@@ -25,7 +25,7 @@ func (c *compiler) element(e *definition.Element, o output) (derive, error) {
 	index, length := e.Index, e.Length
 	o.clip = nil
 	get := c.fromCell(of, "vector\x00"+strconv.Itoa(length), func(v *version, m *memo, text []byte) {
-		list := v.row.mem.floats.take(length)
+		list := v.mem.floats.take(length)
 		if plainNumbers(text, list) {
 			m.list = list
 			return
@@ -99,7 +99,7 @@ func (c *compiler) bound(b *definition.Bound, o output) (derive, error) {
 				m.fault = notANumber
 				return
 			}
-			m.list = v.row.mem.floats.take(2)
+			m.list = v.mem.floats.take(2)
 			for i, name := range [...]string{"min", "max"} {
 				value := jsonMember(b, name)
 				f, ok := jsonNumber(value)

@@ -28,7 +28,7 @@ func (f *filter) pass(j *Joiner, v *version) bool {
 		j.inexact = true
 	}
 	if m.fault != "" {
-		j.faults = append(j.faults, faultCount{j.step, m.fault})
+		j.faults = append(j.faults, faultCount{j.step.name, m.fault})
 	}
 	return m.value.Int == 1
 }

@@ -2,6 +2,7 @@ package pit
 
 import (
 	"fmt"
+	"sort"
 
 	"dreamfeed/internal/history"
 	"dreamfeed/internal/row"
@@ -23,7 +24,8 @@ type memo struct {
 type version struct {
 	*history.Version
 	row   *rowState
-	index int // place among the row's versions
+	mem   *memory // what is made of the version stands here
+	index int     // place among the row's versions
 	cells []row.Cell
 	memos []memo
 	shown []shown
@@ -33,22 +35,35 @@ type version struct {
 type rowState struct {
 	table   *table
 	history []history.Version // newest first
-	// states are made when a version is first chosen: of a row with two hundred
-	// versions an example looks at one.
-	states []*version
 	// ordered says that Known does not rise towards older versions, so that a
 	// binary search finds the version that was known at a moment.
 	ordered bool
-	mem     *memory
+	// known are the known times of many versions that are ordered, nil where nobody
+	// has put them together: a search in them meets a quarter of the memory.
+	known []int64
+	// states are those of the entity at hand, made when a version is first chosen.
+	states []*version
+	mem    *scratch
+	// The versions of a related row are kept by number, beginning with first. Their
+	// data are lent for as long as they are needed, or stand in a file, where they
+	// are those of a row that begins from versions earlier.
+	kept  *versionCache
+	first uint64
+	lent  bool
+	data  *spilledRow
+	from  int
 }
 
 // version is the state of one of the row's versions.
 func (r *rowState) version(i int) *version {
+	if r.kept != nil {
+		return r.kept.version(r, i)
+	}
 	if v := r.states[i]; v != nil {
 		return v
 	}
 	v := &r.mem.versions.take(1)[0]
-	*v = version{Version: &r.history[i], row: r, index: i}
+	*v = version{Version: &r.history[i], row: r, mem: &r.mem.memory, index: i}
 	r.states[i] = v
 	return v
 }
@@ -67,17 +82,12 @@ const (
 func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 	n := len(r.history)
 	i := 0
-	if r.ordered && n > 8 {
-		lo, hi := 0, n
-		for lo < hi {
-			if m := (lo + hi) / 2; r.history[m].Known <= c {
-				hi = m
-			} else {
-				lo = m + 1
-			}
-		}
-		i = lo
-	} else {
+	switch {
+	case r.known != nil:
+		i = sort.Search(n, func(i int) bool { return r.known[i] <= c })
+	case r.ordered && n > manyVersions:
+		i = sort.Search(n, func(i int) bool { return r.history[i].Known <= c })
+	default:
 		for i < n && r.history[i].Known > c {
 			i++
 		}
@@ -111,10 +121,10 @@ func (j *Joiner) decode(v *version) []row.Cell {
 	if v.cells != nil {
 		return v.cells
 	}
-	cells := v.row.mem.cells.take(v.row.table.width)
+	cells := v.mem.cells.take(v.row.table.width)
 	if v.Deleted {
 		clear(cells)
-	} else if decoded, err := row.DecodeSome(v.Data, cells, v.row.table.wanted); err != nil {
+	} else if decoded, err := v.decode(cells); err != nil {
 		if j.err == nil {
 			j.err = fmt.Errorf("decode a row of table %s at version %s: %w", v.row.table.name, v.Version.Version, err)
 		}
@@ -124,6 +134,18 @@ func (j *Joiner) decode(v *version) []row.Cell {
 	}
 	v.cells = cells
 	return cells
+}
+
+// decode decodes the data of a version.
+func (v *version) decode(cells []row.Cell) ([]row.Cell, error) {
+	data := v.Data
+	if r := v.row; r.kept != nil {
+		var err error
+		if data, err = r.kept.data(v); err != nil {
+			return nil, err
+		}
+	}
+	return row.DecodeSome(data, cells, v.row.table.wanted)
 }
 
 // cell returns a column of a version. A column that the version did not
@@ -145,7 +167,7 @@ func (j *Joiner) cell(v *version, slot int) (c *row.Cell, late bool) {
 // memo returns what derive makes of the version, deriving it once.
 func (j *Joiner) memo(v *version, slot int, derive func(*Joiner, *version, *memo)) *memo {
 	if v.memos == nil {
-		v.memos = v.row.mem.memos.take(v.row.table.memos)
+		v.memos = v.mem.memos.take(v.row.table.memos)
 		clear(v.memos)
 	}
 	m := &v.memos[slot]
@@ -178,27 +200,35 @@ func (j *Joiner) later(a, b *version) bool {
 	return j.compareIDs(a, b) > 0
 }
 
+// manyVersions is the number above which versions are searched, not gone through.
+const manyVersions = 8
+
+// ordered says that Known does not rise towards older versions.
+func ordered(versions []history.Version) bool {
+	for i := 1; i < len(versions); i++ {
+		if versions[i-1].Known < versions[i].Known {
+			return false
+		}
+	}
+	return true
+}
+
 // load makes row states of the entity's rows in tables that the program reads,
-// of the versions from the horizon to the as-of moment, and hands them to add.
-func (j *Joiner) load(e *history.Entity, mem *memory, rows []rowState, add func(*rowState)) {
+// of the versions from the horizon to the as-of moment, behind rows. from are
+// where they begin among the row's versions.
+func (j *Joiner) load(e *history.Entity, rows []rowState, add func(r *rowState, row, from int)) []rowState {
 	for n := range e.Rows {
 		h := &e.Rows[n]
 		t := j.program.tableByID(h.Table)
 		if t == nil {
 			continue
 		}
-		seen := look(h.Versions, j.asOf, j.horizon)
-		if len(seen) == 0 {
+		from, to := bounds(h.Versions, j.asOf, j.horizon)
+		if from == to {
 			continue
 		}
-		ordered := true
-		for i := 1; i < len(seen); i++ {
-			ordered = ordered && seen[i-1].Known >= seen[i].Known
-		}
-		states := mem.states.take(len(seen))
-		clear(states)
-		// Pointers are kept: there is room for all rows.
-		rows = append(rows, rowState{table: t, history: seen, states: states, ordered: ordered, mem: mem})
-		add(&rows[len(rows)-1])
+		rows = append(rows, rowState{table: t, history: h.Versions[from:to]})
+		add(&rows[len(rows)-1], n, from)
 	}
+	return rows
 }

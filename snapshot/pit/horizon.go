@@ -1,6 +1,8 @@
 package pit
 
 import (
+	"sort"
+
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/history"
 )
@@ -22,16 +24,24 @@ func (o Options) horizon() change.Version {
 // cut-off rule (a) of DESIGN §6.2 chooses the version that holds at the horizon
 // or a newer one; rule (b) and columns that were not captured ask newer ones only.
 func look(versions []history.Version, asOf, horizon change.Version) []history.Version {
-	from := 0
+	from, to := bounds(versions, asOf, horizon)
+	return versions[from:to]
+}
+
+// bounds are those of look.
+func bounds(versions []history.Version, asOf, horizon change.Version) (from, to int) {
 	for from < len(versions) && versions[from].Version > asOf {
 		from++
 	}
-	to := from
+	to = from
+	if behind := versions[from:]; len(behind) > manyVersions {
+		to += sort.Search(len(behind), func(i int) bool { return behind[i].Version <= horizon })
+	}
 	for to < len(versions) && versions[to].Version > horizon {
 		to++
 	}
 	if to < len(versions) && !versions[to].Deleted {
 		to++
 	}
-	return versions[from:to]
+	return from, to
 }

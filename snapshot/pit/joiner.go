@@ -40,7 +40,7 @@ type Joiner struct {
 	earliest int64          // T − window, µs
 
 	// of the entity:
-	scratch *memory
+	scratch *scratch
 	states  []rowState
 	tables  []tableState
 	texts   texts
@@ -59,7 +59,7 @@ type Joiner struct {
 	faults   []faultCount
 	// faultNames are the names under which faults are counted.
 	faultNames map[faultCount]string
-	step       string // the row or value being derived
+	step       *step // the row or value being derived
 	facts      labels.Facts
 
 	// of requests:
@@ -70,6 +70,7 @@ type Joiner struct {
 	left, right, key []byte
 	rows             []*version
 	numbers          []uint64
+	number           Value
 
 	err error
 }
@@ -97,10 +98,10 @@ func (p *Program) NewJoiner(related Related, o Options) *Joiner {
 	}
 	j := &Joiner{
 		program: p, asOf: o.AsOf, horizon: o.horizon(), moment: int64(o.AsOf), earliest: int64(o.AsOf) - o.Window.Microseconds(),
-		scratch: newMemory(256), tables: make([]tableState, len(p.tables)), source: make([]*version, p.sources),
+		scratch: newScratch(256), tables: make([]tableState, len(p.tables)), source: make([]*version, p.sources),
 	}
 	if related != nil {
-		j.related = newRelatedCache(related, o.CacheBytes)
+		j.related = newRelatedCache(related, p, o.CacheBytes)
 	}
 	all := len(p.def.Columns) + len(p.def.Values)
 	for _, n := range p.uniforms {
@@ -152,8 +153,7 @@ func (j *Joiner) Entity(e *history.Entity, tally *Tally, emit func(*Example) err
 func (j *Joiner) begin(e *history.Entity) {
 	j.err = nil
 	j.scratch.reset()
-	clear(j.source)
-	j.changed = ^uint64(0)
+	j.release()
 	for i := range j.tables {
 		t := &j.tables[i]
 		t.rows, t.held, t.fresh = t.rows[:0], t.held[:0], false
@@ -162,10 +162,30 @@ func (j *Joiner) begin(e *history.Entity) {
 	if rows := len(e.Rows); cap(j.states) < rows || cap(j.states) > keepSlab {
 		j.states = make([]rowState, 0, rows)
 	}
-	j.load(e, j.scratch, j.states[:0], func(r *rowState) {
+	j.load(e, j.states[:0], func(r *rowState, _, _ int) {
+		r.ordered = len(r.history) > manyVersions && ordered(r.history)
+		r.mem, r.states = j.scratch, j.scratch.states.take(len(r.history))
+		clear(r.states)
 		t := &j.tables[r.table.index]
 		t.rows = append(t.rows, r)
 	})
+}
+
+// release forgets the rows found for the example before, and lets go of the
+// versions of related rows.
+func (j *Joiner) release() {
+	clear(j.source)
+	j.changed = ^uint64(0)
+	if j.related != nil {
+		j.related.versions.release()
+	}
+}
+
+// makeRoom bounds what the examples of one entity hold of related rows.
+func (j *Joiner) makeRoom() {
+	if j.related != nil && j.related.versions.crowded() {
+		j.release()
+	}
 }
 
 // one hands out the example of a row, if it is one.
@@ -203,6 +223,7 @@ func (j *Joiner) one(r *rowState, tally *Tally, emit func(*Example) error) error
 		return nil
 	}
 
+	j.makeRoom()
 	j.t, j.c = t.Int, t.Int
 	if !first.Backfilled {
 		j.c = max(min(j.t, int64(first.Version.Version)-1), j.earliest)

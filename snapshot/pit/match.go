@@ -146,7 +146,8 @@ func (j *Joiner) find(a *alternative, where *filter) *version {
 			}
 			return nil
 		}
-		for _, r := range e.rows {
+		for i := range e.rows {
+			r := &e.rows[i]
 			if r.table != rel.table {
 				continue
 			}

@@ -15,7 +15,6 @@ const keepSlab = 1 << 16
 type slab[T any] struct {
 	buf   []T
 	least int // elements of a new array, at least
-	taken int // elements handed out since the last reset
 }
 
 func (s *slab[T]) take(n int) []T {
@@ -24,36 +23,24 @@ func (s *slab[T]) take(n int) []T {
 	}
 	at := len(s.buf)
 	s.buf = s.buf[:at+n]
-	s.taken += n
 	return s.buf[at : at+n : at+n]
 }
 
 func (s *slab[T]) reset() {
-	s.taken = 0
 	if cap(s.buf) > keepSlab {
 		s.buf = nil
 	}
 	s.buf = s.buf[:0]
 }
 
-// memory holds what was decoded of one entity.
+// memory holds what was decoded of row versions.
 type memory struct {
 	cells  slab[row.Cell]
 	memos  slab[memo]
 	floats slab[float64]
 	shown  slab[shown]
 	values slab[Value]
-	// states of the rows' versions, and where those of each row stand.
-	versions slab[version]
-	states   slab[*version]
-}
-
-func newMemory(least int) *memory {
-	return &memory{
-		cells: slab[row.Cell]{least: least}, memos: slab[memo]{least: least}, floats: slab[float64]{least: least},
-		shown: slab[shown]{least: least}, values: slab[Value]{least: least},
-		versions: slab[version]{least: least}, states: slab[*version]{least: least},
-	}
+	data   slab[byte] // copies of rows
 }
 
 func (m *memory) reset() {
@@ -62,16 +49,39 @@ func (m *memory) reset() {
 	m.floats.reset()
 	m.shown.reset()
 	m.values.reset()
-	m.versions.reset()
-	m.states.reset()
+	m.data.reset()
 }
 
-// bytes is the memory handed out.
+// bytes is the memory that is kept for reuse.
 func (m *memory) bytes() int64 {
-	return int64(m.cells.taken)*int64(unsafe.Sizeof(row.Cell{})) +
-		int64(m.memos.taken)*int64(unsafe.Sizeof(memo{})) + int64(m.floats.taken)*8 +
-		int64(m.shown.taken)*int64(unsafe.Sizeof(shown{})) + int64(m.values.taken)*int64(unsafe.Sizeof(Value{})) +
-		int64(m.versions.taken)*int64(unsafe.Sizeof(version{})) + int64(m.states.taken)*8
+	return int64(cap(m.cells.buf))*int64(unsafe.Sizeof(row.Cell{})) +
+		int64(cap(m.memos.buf))*int64(unsafe.Sizeof(memo{})) + int64(cap(m.floats.buf))*8 +
+		int64(cap(m.shown.buf))*int64(unsafe.Sizeof(shown{})) + int64(cap(m.values.buf))*int64(unsafe.Sizeof(Value{})) +
+		int64(cap(m.data.buf))
+}
+
+// scratch is the memory of one entity, with the states of its rows' versions and
+// where those of each row stand.
+type scratch struct {
+	memory
+	versions slab[version]
+	states   slab[*version]
+}
+
+func newScratch(least int) *scratch {
+	return &scratch{
+		memory: memory{
+			cells: slab[row.Cell]{least: least}, memos: slab[memo]{least: least}, floats: slab[float64]{least: least},
+			shown: slab[shown]{least: least}, values: slab[Value]{least: least},
+		},
+		versions: slab[version]{least: least}, states: slab[*version]{least: least},
+	}
+}
+
+func (s *scratch) reset() {
+	s.memory.reset()
+	s.versions.reset()
+	s.states.reset()
 }
 
 // texts makes strings out of bytes, many in one allocation. The bytes behind a

@@ -142,7 +142,9 @@ func (j *Joiner) follow(plan []part) {
 			j.renew(p, s)
 		}
 		j.inexact = j.inexact || s.late
-		j.faults = append(j.faults, s.faults...)
+		if len(s.faults) > 0 {
+			j.faults = append(j.faults, s.faults...)
+		}
 	}
 }
 
@@ -154,7 +156,7 @@ func (j *Joiner) renew(p *part, s *standing) {
 	}
 	v := j.source[p.source]
 	if v.shown == nil {
-		v.shown = v.row.mem.shown.take(v.row.table.shows)
+		v.shown = v.mem.shown.take(v.row.table.shows)
 		clear(v.shown)
 	}
 	m := &v.shown[p.place]
@@ -164,7 +166,7 @@ func (j *Joiner) renew(p *part, s *standing) {
 		}
 	} else {
 		j.make(p, &m.standing)
-		m.done, m.values = true, v.row.mem.values.take(len(p.steps))
+		m.done, m.values = true, v.mem.values.take(len(p.steps))
 		for _, r := range p.runs {
 			copy(m.values[r.step:r.step+r.n], j.values[r.out:])
 		}
@@ -195,7 +197,7 @@ func (j *Joiner) run(steps []step) {
 
 // do runs one step.
 func (j *Joiner) do(s *step) {
-	j.step = s.name
+	j.step = s
 	var bad fault
 	if s.find != nil {
 		var v *version

@@ -3,10 +3,10 @@ package pit
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"os"
 	"slices"
@@ -35,18 +35,24 @@ type Related interface {
 }
 
 // RelatedStore is a Related made of one scan of a view. Histories are kept in
-// memory up to a budget, taken apart already, so that joiners share them; the rest
-// in a temporary file that has no name any more. The index is in memory, 20 bytes
-// for each entity and relation and 16 for each entity, beside the budget; it holds
-// hashes, which a reader verifies.
+// memory up to half of a budget, taken apart already, so that joiners share them.
+// Of those beyond that only the heads of the versions are, up to the whole budget,
+// so that a joiner finds the one version that it needs, and reads the data of that
+// alone from a temporary file that has no name any more. The rest is in the file
+// as a whole. The index is in memory, 20 bytes for each entity and relation and 16
+// for each entity, beside the budget; it holds hashes, which a reader verifies.
 type RelatedStore struct {
 	seed     maphash.Seed
 	asOf     change.Version
 	horizon  change.Version
 	budget   int64
-	held     []history.Entity // those in memory
+	held     []heldEntity
 	rows     slab[history.Row]
 	versions slab[history.Version]
+	lent     slab[lentRow]
+	spilled  slab[spilledRow]
+	known    slab[int64]
+	ends     slab[uint32]
 	chunk    []byte // data of versions
 	used     int64
 	file     *os.File
@@ -64,6 +70,14 @@ type RelatedStore struct {
 type place struct {
 	offset int64
 	length uint32
+}
+
+// heldEntity is an entity in memory. If it is spilled, the data of the versions are
+// in the file.
+type heldEntity struct {
+	history.Entity
+	rows    []lentRow
+	spilled bool
 }
 
 // index finds numbers by hash. Hashes are spread evenly, so that those that begin
@@ -167,6 +181,7 @@ func (s *RelatedStore) scan(ctx context.Context, view View, def *definition.Defi
 func (s *RelatedStore) Close() error {
 	s.held, s.indexes, s.places, s.chunk = nil, nil, nil, nil
 	s.rows, s.versions = slab[history.Row]{}, slab[history.Version]{}
+	s.lent, s.spilled, s.known, s.ends = slab[lentRow]{}, slab[spilledRow]{}, slab[int64]{}, slab[uint32]{}
 	if s.file == nil {
 		return nil
 	}
@@ -208,7 +223,15 @@ func (s *RelatedStore) Entity(number uint64) (*history.Entity, error) {
 	}
 	p := s.places[number]
 	if p.length == 0 {
-		return &s.held[p.offset], nil
+		h := &s.held[p.offset]
+		if !h.spilled {
+			return &h.Entity, nil
+		}
+		e, err := readRows(&h.Entity, h.rows)
+		if err != nil {
+			return nil, fmt.Errorf("read related entity %d: %w", number, err)
+		}
+		return e, nil
 	}
 	data := make([]byte, p.length)
 	if _, err := s.file.ReadAt(data, p.offset); err != nil {
@@ -217,20 +240,49 @@ func (s *RelatedStore) Entity(number uint64) (*history.Entity, error) {
 	return decodeEntity(data)
 }
 
-func (s *RelatedStore) holds(number uint64) bool { return s.places[number].length == 0 }
+// lend implements lender.
+func (s *RelatedStore) lend(number uint64) (*history.Entity, []lentRow) {
+	if number >= uint64(len(s.places)) || s.places[number].length != 0 {
+		return nil, nil
+	}
+	h := &s.held[s.places[number].offset]
+	return &h.Entity, h.rows
+}
 
-// hold keeps a copy of a history in memory, if there is room for it.
-func (s *RelatedStore) hold(e *history.Entity) bool {
-	size := bytesOf(e)
-	if s.file != nil || s.used+size > s.budget {
-		return false
+// hold keeps a copy of a history in memory, or of the heads of its versions, if
+// there is room for that.
+func (s *RelatedStore) hold(e *history.Entity, dir string) (held bool, err error) {
+	size, data := bytesOf(e)
+	size += bytesOfLent(e)
+	whole := s.used+size <= s.budget/2
+	if !whole {
+		size += bytesOfSpilled(e) - data
+		if data > math.MaxUint32 || s.used+size > s.budget {
+			return false, nil
+		}
+		if err := s.open(dir); err != nil {
+			return false, err
+		}
 	}
 	s.used += size
-	copied := history.Entity{ID: strings.Clone(e.ID), Rows: s.rows.take(len(e.Rows))}
+	h := heldEntity{Entity: history.Entity{ID: strings.Clone(e.ID), Rows: s.rows.take(len(e.Rows))}, rows: s.lent.take(len(e.Rows)), spilled: !whole}
 	for i := range e.Rows {
-		from, to := &e.Rows[i], &copied.Rows[i]
+		from, to := &e.Rows[i], &h.Rows[i]
 		*to = history.Row{Table: from.Table, Versions: s.versions.take(len(from.Versions))}
 		copy(to.Versions, from.Versions)
+		if len(to.Versions) > manyVersions && ordered(to.Versions) {
+			h.rows[i].known = s.known.take(len(to.Versions))
+			for k := range to.Versions {
+				h.rows[i].known[k] = to.Versions[k].Known
+			}
+		}
+		if !whole {
+			h.rows[i].data = &s.spilled.take(1)[0]
+			if err := s.spillRow(to.Versions, h.rows[i].data); err != nil {
+				return false, err
+			}
+			continue
+		}
 		for k := range to.Versions {
 			v := &to.Versions[k]
 			if cap(s.chunk)-len(s.chunk) < len(v.Data) {
@@ -242,8 +294,39 @@ func (s *RelatedStore) hold(e *history.Entity) bool {
 		}
 	}
 	s.places = append(s.places, place{int64(len(s.held)), 0})
-	s.held = append(s.held, copied)
-	return true
+	s.held = append(s.held, h)
+	return true, nil
+}
+
+// spillRow writes the data of a row's versions to the temporary file.
+func (s *RelatedStore) spillRow(versions []history.Version, to *spilledRow) error {
+	*to = spilledRow{file: s.file, offset: s.written + int64(len(s.pending)), ends: s.ends.take(len(versions))}
+	end := uint32(0)
+	for i := range versions {
+		s.pending = append(s.pending, versions[i].Data...)
+		end += uint32(len(versions[i].Data))
+		to.ends[i], versions[i].Data = end, nil
+	}
+	if len(s.pending) >= writeChunk {
+		return s.flush()
+	}
+	return nil
+}
+
+// open creates the temporary file, if there is none.
+func (s *RelatedStore) open(dir string) error {
+	if s.file != nil {
+		return nil
+	}
+	f, err := os.CreateTemp(dir, "related-*.tmp")
+	if err != nil {
+		return fmt.Errorf("create temporary file: %w", err)
+	}
+	s.file = f
+	// Without a name the file goes with the process, however that ends. Where
+	// an open file cannot be removed, Close does it.
+	_ = os.Remove(f.Name())
+	return nil
 }
 
 // spill writes an encoded history to the temporary file.
@@ -251,15 +334,8 @@ func (s *RelatedStore) spill(data []byte, dir string) error {
 	if uint64(len(data)) > 1<<32-1 {
 		return fmt.Errorf("history of a related entity has %d bytes, more than the 4 GiB that are possible", len(data))
 	}
-	if s.file == nil {
-		f, err := os.CreateTemp(dir, "related-*.tmp")
-		if err != nil {
-			return fmt.Errorf("create temporary file: %w", err)
-		}
-		s.file = f
-		// Without a name the file goes with the process, however that ends. Where
-		// an open file cannot be removed, Close does it.
-		_ = os.Remove(f.Name())
+	if err := s.open(dir); err != nil {
+		return err
 	}
 	s.places = append(s.places, place{s.written + int64(len(s.pending)), uint32(len(data))})
 	s.pending = append(s.pending, data...)
@@ -306,7 +382,11 @@ func (l *loading) entity(e *history.Entity) error {
 			return err
 		}
 	}
-	if !s.hold(e) {
+	held, err := s.hold(e, l.dir)
+	if err != nil {
+		return err
+	}
+	if !held {
 		l.data = appendEntity(l.data[:0], e)
 		if err := s.spill(l.data, l.dir); err != nil {
 			return err
@@ -358,100 +438,4 @@ func (l *loading) seen(e *history.Entity) *history.Entity {
 		}
 	}
 	return &history.Entity{ID: e.ID, Rows: l.rows}
-}
-
-// The form in which a history is kept, all numbers varints:
-//
-//	entity  = id length | id | row count | row × count
-//	row     = table | version count | version × count
-//	version = version | ordinal | known − version (signed) | flags | length | data
-const (
-	flagBackfilled = 1 << iota
-	flagDeleted
-	flagMoved
-	flagArrived
-)
-
-func appendEntity(dst []byte, e *history.Entity) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(e.ID)))
-	dst = append(dst, e.ID...)
-	dst = binary.AppendUvarint(dst, uint64(len(e.Rows)))
-	for i := range e.Rows {
-		r := &e.Rows[i]
-		dst = binary.AppendUvarint(dst, uint64(r.Table))
-		dst = binary.AppendUvarint(dst, uint64(len(r.Versions)))
-		for k := range r.Versions {
-			v := &r.Versions[k]
-			dst = binary.AppendUvarint(dst, uint64(v.Version))
-			dst = binary.AppendUvarint(dst, uint64(v.Ordinal))
-			dst = binary.AppendVarint(dst, v.Known-int64(v.Version))
-			var flags uint64
-			for i, set := range [...]bool{v.Backfilled, v.Deleted, v.Moved, v.Arrived} {
-				if set {
-					flags |= 1 << i
-				}
-			}
-			dst = binary.AppendUvarint(dst, flags)
-			dst = binary.AppendUvarint(dst, uint64(len(v.Data)))
-			dst = append(dst, v.Data...)
-		}
-	}
-	return dst
-}
-
-// errHistory says that a kept history cannot be read back.
-var errHistory = errors.New("kept history of a related entity is corrupt")
-
-// decodeEntity reads what appendEntity wrote; the entity borrows data.
-func decodeEntity(data []byte) (*history.Entity, error) {
-	bad := false
-	number := func() uint64 {
-		v, n := binary.Uvarint(data)
-		if n <= 0 {
-			bad, data = true, nil
-			return 0
-		}
-		data = data[n:]
-		return v
-	}
-	bytes := func() []byte {
-		n := number()
-		if n > uint64(len(data)) {
-			bad, data = true, nil
-			return nil
-		}
-		b := data[:n:n]
-		data = data[n:]
-		return b
-	}
-	e := &history.Entity{ID: string(bytes())}
-	rows := number()
-	if rows > uint64(len(data)) {
-		return nil, errHistory
-	}
-	e.Rows = make([]history.Row, 0, rows)
-	for range rows {
-		r := history.Row{Table: uint16(number())}
-		versions := number()
-		if versions > uint64(len(data)) {
-			return nil, errHistory
-		}
-		r.Versions = make([]history.Version, versions)
-		for i := range r.Versions {
-			v := &r.Versions[i]
-			v.Version = change.Version(number())
-			v.Ordinal = uint32(number())
-			zigzag := number()
-			v.Known = int64(v.Version) + (int64(zigzag>>1) ^ -int64(zigzag&1))
-			flags := number()
-			v.Backfilled, v.Deleted, v.Moved = flags&flagBackfilled != 0, flags&flagDeleted != 0, flags&flagMoved != 0
-			v.Arrived = flags&flagArrived != 0
-			v.Data = bytes()
-		}
-		e.Rows = append(e.Rows, r)
-	}
-	if bad || len(data) != 0 {
-		return nil, errHistory
-	}
-	return e, nil
 }

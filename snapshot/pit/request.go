@@ -271,6 +271,7 @@ func (j *Joiner) answer(q *Request) error {
 	if q.timed {
 		j.t = q.time
 	}
+	j.makeRoom()
 	before := j.c
 	j.c = min(j.t, j.moment)
 	// The row as its own transaction would bring it, right after all that is known.

@@ -275,7 +275,8 @@ func (j *Joiner) buriedMatch(alternatives []alternative, where *filter) bool {
 				}
 				return false
 			}
-			for _, r := range e.rows {
+			for i := range e.rows {
+				r := &e.rows[i]
 				if r.table != a.relation.table {
 					continue
 				}

@@ -16,22 +16,39 @@ const (
 	allValid   = 0
 	noneValid  = 1
 	someValid  = 2
+	inRuns     = 3 // of runs of equal rows, see runs.go
 	headerSize = 4 // of one column
 )
 
+// encoder encodes columns and keeps its memory. It belongs to one goroutine.
+type encoder struct {
+	ends   []byte // of runs
+	starts []int
+	firsts Column // the first rows of runs
+}
+
 // appendBatch encodes a batch as a chunk, its columns in the order given.
-func appendBatch(dst []byte, b *Batch, order []int) []byte {
+func (e *encoder) appendBatch(dst []byte, b *Batch, order []int) []byte {
 	header := len(dst)
 	dst = append(dst, make([]byte, headerSize*len(b.Columns))...)
 	start := len(dst)
 	for i, at := range order {
-		dst = appendColumn(dst, &b.Columns[at], b.Rows)
+		dst = e.appendColumn(dst, &b.Columns[at], b.Rows)
 		binary.LittleEndian.PutUint32(dst[header+headerSize*i:], uint32(len(dst)-start))
 	}
 	return dst
 }
 
-func appendColumn(dst []byte, c *Column, rows int) []byte {
+// appendColumn encodes a segment, in runs if these are few.
+func (e *encoder) appendColumn(dst []byte, c *Column, rows int) []byte {
+	if e.runs(c, rows) {
+		return e.appendRuns(dst, c)
+	}
+	return appendEach(dst, c, rows)
+}
+
+// appendEach encodes a segment row by row.
+func appendEach(dst []byte, c *Column, rows int) []byte {
 	switch Count(c.Valid[:rows]) {
 	case rows:
 		dst = append(dst, allValid)
@@ -84,8 +101,21 @@ func more[T any](list []T, n int) (longer, added []T) {
 	return longer, longer[len(list):]
 }
 
+// decoder decodes columns and keeps its memory. It belongs to one goroutine.
+type decoder struct {
+	firsts Column // the first rows of runs
+}
+
 // decodeColumn reads a segment of rows rows, appending to c.
-func decodeColumn(seg []byte, c *Column, rows int) error {
+func (d *decoder) decodeColumn(seg []byte, c *Column, rows int) error {
+	if len(seg) > 0 && seg[0] == inRuns {
+		return d.decodeRuns(seg[1:], c, rows)
+	}
+	return decodeEach(seg, c, rows)
+}
+
+// decodeEach reads a segment that was encoded row by row.
+func decodeEach(seg []byte, c *Column, rows int) error {
 	if len(seg) == 0 {
 		return fmt.Errorf("%w: empty segment", ErrCorrupt)
 	}

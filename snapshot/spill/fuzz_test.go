@@ -13,6 +13,8 @@ func FuzzDecodeColumn(f *testing.F) {
 	f.Add([]byte{1}, uint8(spill.Text), uint8(3))
 	f.Add([]byte{0, 1, 0, 0, 0, 'x'}, uint8(spill.Text), uint8(1))
 	f.Add([]byte{2, 5, 1, 0, 1}, uint8(spill.Bool), uint8(3))
+	f.Add([]byte{3, 2, 1, 3, 0, 1, 0, 0, 0, 1, 0, 0, 0, 'x', 'y'}, uint8(spill.Text), uint8(3))
+	f.Add([]byte{3, 0, 1}, uint8(spill.Text), uint8(0))
 	f.Fuzz(func(t *testing.T, seg []byte, kind, rows uint8) {
 		c := &spill.Column{Kind: spill.Kind(kind % 5)}
 		if err := spill.DecodeColumn(seg, c, int(rows)); err != nil {

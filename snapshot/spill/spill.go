@@ -38,6 +38,7 @@ type Writer struct {
 	kinds   []Kind
 	order   []int
 	offset  int64
+	encoder encoder
 	scratch []byte
 }
 
@@ -161,7 +162,7 @@ func (w *Writer) flush(partition int) error {
 	if b == nil || b.Rows == 0 {
 		return nil
 	}
-	w.scratch = appendBatch(w.scratch[:0], b, w.order)
+	w.scratch = w.encoder.appendBatch(w.scratch[:0], b, w.order)
 	if _, err := w.file.Write(w.scratch); err != nil {
 		return fmt.Errorf("write spill file: %w", err)
 	}
@@ -237,6 +238,7 @@ type reader struct {
 	file    *os.File
 	wanted  []segment // by place
 	columns int
+	decoder decoder
 	buffer  []byte
 	guess   int // how much of a chunk is likely to be needed
 }
@@ -278,7 +280,7 @@ func (r *reader) read(c chunk, b *Batch) error {
 		if from < body || to < from || to > need {
 			return fmt.Errorf("%w: segments out of order", ErrCorrupt)
 		}
-		if err := decodeColumn(r.buffer[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
+		if err := r.decoder.decodeColumn(r.buffer[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
 			return err
 		}
 	}
