@@ -84,7 +84,7 @@ func (p *pass) fill(value []byte) error {
 	}
 	err := p.s.hook.Before(durable.Sweep)
 	if err == nil {
-		err = p.s.db.Update(func(txn *badger.Txn) error {
+		err = p.s.update(func(txn *badger.Txn) error {
 			if value == nil {
 				return txn.Delete(metaKey(metaFill))
 			}

@@ -40,7 +40,7 @@ func (s *Store) noteFloor(floor change.Version) error {
 		return fmt.Errorf("note the retention floor %s: %w", floor, err)
 	}
 	data := strconv.AppendUint(nil, uint64(floor), 10)
-	if err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(metaKey(metaFloor), data) }); err != nil {
+	if err := s.update(func(txn *badger.Txn) error { return txn.Set(metaKey(metaFloor), data) }); err != nil {
 		return fmt.Errorf("note the retention floor %s: %w", floor, err)
 	}
 	return nil

@@ -1,10 +1,15 @@
 package featurestore
 
 import (
+	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/durable"
@@ -22,6 +27,7 @@ type group struct {
 	// whose prev leads on; 0 is none, n is entry n−1.
 	index map[uint64]uint32
 	slab  []badger.Entry // handed to Badger, reused when it is done
+	order []uint32       // the entries by key
 
 	state   state
 	voids   map[change.Version]struct{}
@@ -93,7 +99,23 @@ func (g *group) find(prefix []byte, skip func(change.Version, uint32) bool) *ent
 	return nil
 }
 
-// write commits the group with its state in one synced Badger transaction.
+// sortedFrom is the number of entries from which on a group is loaded: below, a second
+// sync costs more than sorting saves.
+const sortedFrom = 512
+
+// write puts the group on disk, and behind it its state, synced. It holds the store's
+// turn, so that nobody else commits meanwhile.
+//
+// A large group goes in the order of its keys, before the transaction that holds the
+// state, and not within it: Badger keeps a transaction in a map and writes it in no
+// order, so that each entry is searched for from the top of a memtable of which
+// nothing is in the processor's caches. Measured, two fifths of the time that a commit
+// takes, and Badger commits one at a time.
+//
+// It need not be one transaction. What is above the watermark nobody shows, applying
+// it again writes the same (I3, I4), and large transactions leave such entries in any
+// case. The entries bear the timestamp of the state, so that a reader of Badger's sees
+// both or, unless the process dies between, neither.
 func (g *group) write(db *badger.DB, hook durable.Hook) error {
 	data, err := g.state.encode()
 	if err != nil {
@@ -101,20 +123,27 @@ func (g *group) write(db *badger.DB, hook durable.Hook) error {
 	}
 	txn := db.NewTransaction(true)
 	defer txn.Discard()
-	if cap(g.slab) < len(g.entries) {
-		g.slab = make([]badger.Entry, len(g.entries)+len(g.entries)/4)
+	loaded := len(g.entries) >= sortedFrom
+	if loaded {
+		if err := g.load(db, txn.ReadTs()+1); err != nil {
+			return fmt.Errorf("load a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
+		}
+	} else if cap(g.slab) < len(g.entries) {
+		g.slab = make([]badger.Entry, sortedFrom)
 	}
 	for i := range g.entries {
 		e := &g.entries[i]
-		if e.removed {
-			if err := txn.Delete(g.bytes(e.key)); err != nil {
-				return fmt.Errorf("remove entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
-			}
+		switch {
+		case e.removed:
+			err = txn.Delete(g.bytes(e.key))
+		case loaded:
 			continue
+		default:
+			b := &g.slab[:cap(g.slab)][i]
+			*b = badger.Entry{Key: g.bytes(e.key), Value: g.bytes(e.value), UserMeta: e.flags}
+			err = txn.SetEntry(b)
 		}
-		b := &g.slab[:cap(g.slab)][i]
-		*b = badger.Entry{Key: g.bytes(e.key), Value: g.bytes(e.value), UserMeta: e.flags}
-		if err := txn.SetEntry(b); err != nil {
+		if err != nil {
 			return fmt.Errorf("write entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
 		}
 	}
@@ -129,3 +158,39 @@ func (g *group) write(db *badger.DB, hook durable.Hook) error {
 	}
 	return nil
 }
+
+// load writes the entries, synced, in the order of their keys and with a timestamp
+// that no reader of Badger's sees yet.
+func (g *group) load(db *badger.DB, timestamp uint64) error {
+	g.order = g.order[:0]
+	for i := range g.entries {
+		if !g.entries[i].removed {
+			g.order = append(g.order, uint32(i))
+		}
+	}
+	slices.SortFunc(g.order, func(a, b uint32) int {
+		// Of a key that was added twice the newer entry goes last, and stays.
+		return cmp.Or(bytes.Compare(g.bytes(g.entries[a].key), g.bytes(g.entries[b].key)), cmp.Compare(a, b))
+	})
+	loader := db.NewKVLoader(loads)
+	var kv pb.KV
+	for _, i := range g.order {
+		e := &g.entries[i]
+		kv.Key, kv.Value, kv.UserMeta, kv.Version = g.bytes(e.key), g.bytes(e.value), flagBytes[e.flags:e.flags+1], timestamp
+		if err := loader.Set(&kv); err != nil { // copies what it is given, but for key and value
+			return errors.Join(err, loader.Finish())
+		}
+	}
+	return loader.Finish()
+}
+
+// loads is how many requests of a load are under way; they are done in order.
+const loads = 2
+
+// flagBytes holds each byte at its own place: the loader wants flags as a slice.
+var flagBytes = func() (b [256]byte) {
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return b
+}()

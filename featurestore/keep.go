@@ -137,7 +137,7 @@ func (s *Store) noteKept(list []Keep) error {
 	if err := s.hook.Before(durable.KeepVersion); err != nil {
 		return fmt.Errorf("write the kept versions: %w", err)
 	}
-	if err := s.db.Update(func(txn *badger.Txn) error { return txn.Set(metaKey(metaKept), data) }); err != nil {
+	if err := s.update(func(txn *badger.Txn) error { return txn.Set(metaKey(metaKept), data) }); err != nil {
 		return fmt.Errorf("write the kept versions: %w", err)
 	}
 	s.leases.kept = list

@@ -132,7 +132,10 @@ func (s *Store) commit(ctx context.Context, g *group) error {
 		return err
 	}
 	begin := time.Now()
-	if err := g.write(s.db, s.hook); err != nil {
+	s.turn.Lock()
+	err := g.write(s.db, s.hook)
+	s.turn.Unlock()
+	if err != nil {
 		return err
 	}
 	if err := s.hook.At(durable.Show, uint64(g.state.EndLSN)); err != nil {

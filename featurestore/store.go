@@ -81,7 +81,9 @@ type Store struct {
 	leases    *leases
 	watches   watches
 	writing   sync.Mutex
-	sweeping  sync.Mutex
+	// turn is held by who commits, see group.write.
+	turn     sync.Mutex
+	sweeping sync.Mutex
 	// Under sweeping: the floor that the last whole pass of this process swept to,
 	// and the bytes removed since the tables were merged.
 	sweptTo    change.Version
@@ -106,6 +108,13 @@ const (
 	manifestName   = "MANIFEST"
 	storeDirectory = 0o700
 )
+
+// update runs fn in a transaction of its own, and commits it, synced.
+func (s *Store) update(fn func(*badger.Txn) error) error {
+	s.turn.Lock()
+	defer s.turn.Unlock()
+	return s.db.Update(fn)
+}
 
 // Open opens the store in dir, and creates it if there is none (unless
 // read-only). Errors for a caller to tell apart: *LockedError, *UncleanError,

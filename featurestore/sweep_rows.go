@@ -50,6 +50,8 @@ func (r *removal) commit() error {
 		return err
 	}
 	s := r.p.s
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	from := 0
