@@ -15,9 +15,8 @@ import (
 	"dreamfeed/internal/durable"
 )
 
-// group is what one Badger transaction will write: entries in the order they
-// came, in one arena, and the state that goes with them. Its index answers
-// lookups before the group is written.
+// group is what is written at once: entries in the order they came, in one arena, and
+// the state that goes with them. Its index answers lookups before the group is written.
 type group struct {
 	seed    maphash.Seed
 	arena   []byte

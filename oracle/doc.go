@@ -1,5 +1,6 @@
-// Package oracle holds no program: its tests recompute whole datasets without
-// any code of the product, and compare them with what the programs wrote.
+// Package oracle holds no program but bench, the DuckDB side of the benchmark: its
+// tests recompute whole datasets without any code of the product, and compare them
+// with what the programs wrote.
 //
 // The tests start a PostgreSQL, fill it, run the built programs ingest and
 // snapshot as any user would, and read the Parquet files with DuckDB. What they

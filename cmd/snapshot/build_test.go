@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -59,7 +60,11 @@ func TestDaemonAndDirectoryGiveTheSameBytes(t *testing.T) {
 	}
 	through := build(t, s, filepath.Join(outputs, "daemon"), "1.0", "--as-of", moment, "--workers", "4")
 	daemon.stop(t)
-	from := build(t, s, filepath.Join(outputs, "directory"), "1.0", "--as-of", moment, "--workers", "1")
+	profile := filepath.Join(outputs, "cpu")
+	from := build(t, s, filepath.Join(outputs, "directory"), "1.0", "--as-of", moment, "--workers", "1", "--cpu-profile", profile)
+	if data, err := os.ReadFile(profile); err != nil || !bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+		t.Errorf("no profile was written: %d bytes, %v", len(data), err)
+	}
 	if through != from {
 		t.Errorf("through the daemon %v, from the directory %v", through, from)
 	}
@@ -92,6 +97,7 @@ func TestRefusedBuildsPublishNothing(t *testing.T) {
 		"as of an unclosed time":   {[]string{"--as-of", time.Now().UTC().Format(time.RFC3339Nano)}, 1, []string{"not closed", "newest"}},
 		"no store":                 {[]string{"--data-dir", filepath.Join(output, "none")}, 1, []string{"none", "ingest"}},
 		"a missing definition":     {[]string{"--definition", "/nowhere.yaml"}, 2, []string{"/nowhere.yaml", "--definition"}},
+		"a profile nowhere":        {[]string{"--cpu-profile", "/nowhere/cpu"}, 1, []string{"--cpu-profile", "/nowhere/cpu"}},
 		"an output that is a file": {[]string{"--output", "main.go"}, 1, []string{"main.go", "--output"}},
 	}
 	for name, c := range wrong {
