@@ -172,6 +172,38 @@ func BenchmarkScan(b *testing.B) {
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "versions/s")
 }
 
+// BenchmarkRanges cuts a store into ranges, whose beginnings are probed for: the
+// largest should have hardly more than a sixteenth of the versions.
+func BenchmarkRanges(b *testing.B) {
+	const rows, n = 200_000, 16
+	def, f := benchFeed(rows, 20_000, 0)
+	s := open(b, b.TempDir(), featurestore.Options{Definition: def})
+	apply(b, s, f.batches...)
+	v := view(b, s, 0)
+	var ranges []history.Range
+	for b.Loop() {
+		var err error
+		if ranges, err = v.Ranges(b.Context(), "user", n); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var largest, all int
+	for _, r := range ranges {
+		before := all
+		err := v.Scan(b.Context(), "user", r, func(e *history.Entity) error {
+			for i := range e.Rows {
+				all += len(e.Rows[i].Versions)
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		largest = max(largest, all-before)
+	}
+	b.ReportMetric(float64(largest)/float64(all), "share-of-the-largest")
+}
+
 func BenchmarkEntity(b *testing.B) {
 	const rows, users = 200_000, 20_000
 	def, f := benchFeed(rows, users, 0)

@@ -16,6 +16,16 @@ import (
 // people opens a store with n users of three versions each.
 func people(t *testing.T, n int) *Store {
 	t.Helper()
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("user-%05d", i)
+	}
+	return peopleOf(t, ids)
+}
+
+// peopleOf opens a store with users of these ids, three versions of each.
+func peopleOf(t *testing.T, ids []string) *Store {
+	t.Helper()
 	def := &definition.Definition{
 		Hash: "h", Entities: []definition.Entity{{Name: "user"}},
 		Tables: []definition.Table{{
@@ -42,11 +52,11 @@ func people(t *testing.T, n int) *Store {
 		if i == 0 {
 			tx.Kind = change.Backfill
 		}
-		for u := range n {
+		for u, id := range ids {
 			text := func(s string) change.Value { return change.Value{Kind: change.Text, Text: []byte(s)} }
 			tx.Rows = append(tx.Rows, change.Row{
 				Relation: rel, Op: op, Ordinal: uint32(u),
-				New: []change.Value{text(fmt.Sprintf("user-%05d", u)), text(fmt.Sprint("name ", i))},
+				New: []change.Value{text(id), text(fmt.Sprint("name ", i))},
 			})
 		}
 		b := &change.Batch{Incarnation: 1, Sequence: uint64(i + 1), Entries: []change.Entry{{Transaction: tx}}}
