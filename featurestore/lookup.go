@@ -1,6 +1,7 @@
 package featurestore
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,8 +59,13 @@ func (w *writer) lookupOnce(prefix []byte, v change.Version, o uint32, withValue
 	if w.it == nil {
 		w.it = w.txn.NewIterator(badger.IteratorOptions{})
 	}
+	// Who goes back through a row (complete) finds the iterator at its last step: the
+	// next is beside it, where a seek looks into every table of level 0.
 	w.seek = appendSuffix(append(w.seek[:0], prefix...), v, o)
-	for w.it.Seek(w.seek); w.it.ValidForPrefix(prefix); w.it.Next() {
+	if !w.it.Valid() || !bytes.Equal(w.it.Item().Key(), w.seek) {
+		w.it.Seek(w.seek)
+	}
+	for ; w.it.ValidForPrefix(prefix); w.it.Next() {
 		item := w.it.Item()
 		key := item.Key()
 		if len(key) != len(prefix)+suffixSize {
