@@ -16,7 +16,8 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		memory = defaultMemory
 	}
 	memory = max(memory, minMemory)
-	// Three memtables take half of the budget, the caches a quarter each.
+	// Three memtables take half of the budget, the cache of indices a quarter; the rest
+	// is for the tables being built.
 	memtable := min(memory/6, maxMemtable)
 	s.memtable = memtable
 	b := badger.DefaultOptions(s.dir).
@@ -34,9 +35,11 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		// 3.2 to 4.2 times the bytes written, and 150 MiB less in use.
 		WithNumLevelZeroTables(10).
 		WithNumLevelZeroTablesStall(20).
-		WithBlockCacheSize(memory / 4).
 		WithIndexCacheSize(memory / 4).
-		WithCompression(options.Snappy).
+		// Blocks are read where the files are mapped, neither unpacked nor cached
+		// (docs/adr/0020).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
 		WithValueThreshold(1 << 20). // above pieceBytes: nothing reaches the value log
 		WithValueLogFileSize(16 << 20).
 		WithLogger(badgerLog{s.log})

@@ -39,7 +39,7 @@ type Options struct {
 	// are refilled (Store.Unfilled).
 	Definition *definition.Definition
 	Logger     *slog.Logger
-	// Memory is the budget in bytes for memtables and caches, 192 MiB by default
+	// Memory is the budget in bytes for memtables and tables' indices, 192 MiB by default
 	// and at least 48 MiB. Set GOMEMLIMIT beside it.
 	Memory int64
 	// MaxRowBytes is the largest row that is held, 64 MiB by default.
