@@ -133,7 +133,7 @@ func (m *datasetRun) source(ctx context.Context) (*source, error) {
 	return src, nil
 }
 
-// fill makes the changes, and returns when ingest has applied them all.
+// fill makes the changes, and returns when ingest has applied them all and is idle.
 func (m *datasetRun) fill(ctx context.Context, src *source, d *daemon) error {
 	if err := d.awaitReady(ctx); err != nil {
 		return err
@@ -150,7 +150,10 @@ func (m *datasetRun) fill(ctx context.Context, src *source, d *daemon) error {
 	if err != nil {
 		return err
 	}
-	return d.awaitApplied(ctx, end)
+	if err := d.awaitApplied(ctx, end); err != nil {
+		return err
+	}
+	return d.awaitIdle(ctx)
 }
 
 // snapshot measures one run of the command.

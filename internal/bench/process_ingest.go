@@ -138,6 +138,27 @@ func (d *daemon) awaitReady(ctx context.Context) error {
 	})
 }
 
+// idleWithin bounds awaitIdle; a daemon that merges its tables longer is measured so.
+const idleWithin = time.Minute
+
+// awaitIdle returns when the daemon has taken less than a tenth of a core for half a
+// second: what is measured next does not pay for what it merges of what came before.
+func (d *daemon) awaitIdle(ctx context.Context) error {
+	const sample = 500 * time.Millisecond
+	deadline := time.Now().Add(idleWithin)
+	since, before := time.Now(), d.used().cpu
+	return d.until(ctx, func() (bool, error) {
+		took := time.Since(since)
+		if took < sample {
+			return false, nil
+		}
+		now := d.used().cpu
+		idle := now-before < took/10 || time.Now().After(deadline)
+		since, before = time.Now(), now
+		return idle, nil
+	})
+}
+
 // until asks every pollEvery, until the answer is yes or ingest has ended.
 func (d *daemon) until(ctx context.Context, ask func() (bool, error)) error {
 	tick := time.NewTicker(pollEvery)
