@@ -19,7 +19,9 @@
 //
 // Column statistics are written for all columns: parquet-go can leave them
 // out only by writing false ones (zeros) into the page index, which makes
-// readers skip rows. They say nothing that the rows beside them do not.
+// readers skip rows. They say nothing that the rows beside them do not. Floats
+// should be finite, as those of a dataset are: bounds leave NaN out, so that a
+// reader which filters by them may overlook it.
 //
 // # Logical digest
 //

@@ -151,9 +151,12 @@ func (j *Joiner) Entity(e *history.Entity, tally *Tally, emit func(*Example) err
 
 // begin reads the entity's rows.
 func (j *Joiner) begin(e *history.Entity) {
-	j.err = nil
 	j.scratch.reset()
 	j.release()
+	if j.err != nil && j.related != nil { // what could not be read stands there as empty
+		j.related.versions.forget()
+	}
+	j.err = nil
 	for i := range j.tables {
 		t := &j.tables[i]
 		t.rows, t.held, t.fresh = t.rows[:0], t.held[:0], false

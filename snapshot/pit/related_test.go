@@ -2,6 +2,7 @@ package pit_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
 	"dreamfeed/internal/history"
+	"dreamfeed/internal/row"
 	"dreamfeed/snapshot/pit"
 )
 
@@ -99,6 +101,44 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 	}
 	if spilled["memory"] != 0 || spilled["heads"] == 0 || spilled["heads"] >= spilled["file"] {
 		t.Errorf("spilled %v: want nothing, some, more", spilled)
+	}
+}
+
+// cut is a Related whose histories end too early: rows that cannot be read.
+type cut struct{ pit.Related }
+
+func (c cut) Entity(number uint64) (*history.Entity, error) {
+	e, err := c.Related.Entity(number)
+	if err != nil {
+		return nil, err
+	}
+	whole := e.Rows[0].Versions[0].Data
+	broken := history.Version{Version: e.Rows[0].Versions[0].Version, Known: e.Rows[0].Versions[0].Known, Data: whole[:len(whole)-1]}
+	return &history.Entity{ID: e.ID, Rows: []history.Row{{Table: e.Rows[0].Table, Versions: []history.Version{broken}}}}, nil
+}
+
+// TestARelatedRowThatCannotBeReadIsAnErrorEveryTime: a joiner that returned an
+// error may be used again, and takes nothing for what it could not read.
+func TestARelatedRowThatCannotBeReadIsAnErrorEveryTime(t *testing.T) {
+	def := load(t, "testdata/club.yaml")
+	f := thing(sec(200), cols{"id": "t", "a": "a", "b": "b", "score": "2.5", "made": nil, "changed": nil})
+	o := offer(sec(300), sec(300), cols{"thing": "t"})
+	v := build(t, def, catalog(def, sec(100), sec(400)), []fact{person(sec(100), sec(100), true, "p"), f, o})
+	p, err := pit.Compile(def, &v.info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := pit.Options{Window: time.Hour}
+	j := p.NewJoiner(cut{related(t, v, def, options, 1<<20)}, options)
+	for n := range 3 {
+		var tally pit.Tally
+		err := j.Entity(v.entities["member"][0], &tally, func(x *pit.Example) error {
+			t.Errorf("join %d hands out %+v", n, x.Columns)
+			return nil
+		})
+		if !errors.Is(err, row.ErrCorrupt) {
+			t.Errorf("join %d: error %v is no ErrCorrupt", n, err)
+		}
 	}
 }
 

@@ -121,6 +121,15 @@ func (c *versionCache) release() {
 	clear(c.more)
 }
 
+// forget drops what was made of all versions, none of which is met.
+func (c *versionCache) forget() {
+	for i := range c.places {
+		v := &c.places[i]
+		c.clear(v)
+		v.number = 0
+	}
+}
+
 // data is that of a version, in memory that stays as long as the version does.
 func (c *versionCache) data(v *version) ([]byte, error) {
 	r := v.row
