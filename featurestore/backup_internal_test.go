@@ -374,7 +374,8 @@ func TestRefusedBaseCrossesTheWire(t *testing.T) {
 
 // A merge takes each key once, from the newest backup that has it; what changes in
 // place from the newest of all; and what was open when a base was taken from what
-// came after it, of which nothing may be left.
+// came after it, of which nothing may be left. What is ahead of the newest one's
+// watermark comes again, and is left out.
 func TestMergeTakesTheNewestOfEachKey(t *testing.T) {
 	row := func(id string, v change.Version) string {
 		return string(appendSuffix(appendRowPrefix(nil, appendID([]byte{1}, []byte(id)), 1, appendID(nil, []byte(id))), v, 0))
@@ -384,18 +385,20 @@ func TestMergeTakesTheNewestOfEachKey(t *testing.T) {
 	}
 	void := func(v change.Version) string { return string(voidKey(v)) }
 	sample := func(v change.Version) string { return string(sampleKey(v)) }
+	found := func(v change.Version, id string) string { return string(appendSeenPrefix(nil, v)) + id }
 	files := [][]string{ // closed up to 300, 400 and 500
 		{
 			"\x00a", "old", "\x00gone", "old", row("a", 310), "given up", row("a", 300), "old", row("b", 310), "old", row("b", 200), "old",
-			locator("b", 310), "given up", string(truncateKey(1, 310, 1)), "given up", sample(300), "old", sample(200), "old", "\x70m", "old",
+			locator("b", 310), "given up", string(truncateKey(1, 310, 1)), "given up", sample(300), "old", sample(200), "old", found(290, "m"), "old",
 		},
 		{"\x00a", "mid", row("a", 410), "given up", row("b", 310), "mid", row("c", 400), "mid", void(410), "old", sample(300), "mid"},
-		{"\x00a", "new", row("b", 500), "new", row("c", 410), "new", "\x70n", "new"},
+		{"\x00a", "new", row("b", 500), "new", row("c", 510), "ahead", row("c", 410), "new", void(510), "ahead", found(490, "n"), "new", found(510, "n"), "ahead"},
 	}
 	var readers []*backupReader
 	for i, entries := range files {
 		info := sampleBackup()
 		info.Watermark.Version += change.Version(100 * i)
+		info.Watermark.Last = info.Watermark.Version
 		r, err := newBackupReader("x", bytes.NewReader(writtenBackup(t, info, entries...)))
 		if err != nil {
 			t.Fatal(err)
@@ -422,7 +425,7 @@ func TestMergeTakesTheNewestOfEachKey(t *testing.T) {
 	}
 	want := []string{
 		"\x00a", "new", row("a", 300), "old", row("b", 500), "new", row("b", 310), "mid", row("b", 200), "old",
-		row("c", 410), "new", row("c", 400), "mid", sample(300), "mid", sample(200), "old", "\x70n", "new",
+		row("c", 410), "new", row("c", 400), "mid", sample(300), "mid", sample(200), "old", found(490, "n"), "new",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

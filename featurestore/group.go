@@ -114,7 +114,8 @@ const sortedFrom = 512
 // It need not be one transaction. What is above the watermark nobody shows, applying
 // it again writes the same (I3, I4), and large transactions leave such entries in any
 // case. The entries bear the timestamp of the state, so that a reader of Badger's sees
-// both or, unless the process dies between, neither.
+// both or, unless the process dies between, neither. Then the next start removes them
+// (removeAhead).
 func (g *group) write(db *badger.DB, hook durable.Hook) error {
 	data, err := g.state.encode()
 	if err != nil {

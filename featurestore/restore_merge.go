@@ -16,30 +16,28 @@ import (
 	"dreamfeed/internal/durable"
 )
 
-// restoreBatch is how many bytes of entries are handed to Badger at once. It
-// holds four such batches at most, and the tables that it builds: 16 of
-// restoreTable bytes on disk at most.
-const (
-	restoreBatch = 4 << 20
-	// Badger multiplies this by 32 for the lowest level, which is written here.
-	restoreTable = 256 << 10
-)
+// restoreBatch is how many bytes of entries are handed to Badger at once. It holds
+// four such batches at most, and the tables that it builds, 16 at most.
+const restoreBatch = 4 << 20
 
 // merge reads several backups as one, in the order of keys. Of a key that
 // several hold, it takes the newest. Of one that an increment is taken on it takes
 // what the increment leaves out, and no more: a transaction that was open in the
-// base comes again, unless it was given up, and nothing of it may be left then.
+// base comes again, unless it was given up, and nothing of it may be left then. So
+// does what the newest holds ahead of its watermark.
 type merge struct {
 	readers []*backupReader // those that have an entry at hand
-	// again says of each backup but the newest what the next one would hold again.
+	// again says of each backup what comes again: of the newest in the stream, for
+	// it is ahead of its watermark, of the others in the next one.
 	again map[*backupReader]func(key []byte) (bool, error)
 }
 
 func newMerge(readers []*backupReader) (*merge, error) {
 	m := &merge{again: map[*backupReader]func([]byte) (bool, error){}}
 	for i, r := range readers {
-		if i < len(readers)-1 {
-			m.again[r] = since(r.info.Watermark.Version, r.info.Catalog.keyParts)
+		m.again[r] = since(r.info.Watermark.Version, r.info.Catalog.keyParts)
+		if i == len(readers)-1 {
+			m.again[r] = func(key []byte) (bool, error) { return r.info.Watermark.ahead(key, r.info.Catalog.keyParts) }
 		}
 		if more, err := m.step(r); err != nil {
 			return nil, err
@@ -57,11 +55,7 @@ func (m *merge) step(r *backupReader) (bool, error) {
 		if err != nil || !more {
 			return false, err
 		}
-		again := m.again[r]
-		if again == nil {
-			return true, nil
-		}
-		if skip, err := again(r.key); err != nil || !skip {
+		if skip, err := m.again[r](r.key); err != nil || !skip {
 			return err == nil, err
 		}
 	}
@@ -117,7 +111,7 @@ func writeRestored(ctx context.Context, dir string, o RestoreOptions, readers []
 		return fmt.Errorf("restore a store: %w", err)
 	}
 	s := &Store{dir: dir, log: o.Logger}
-	db, err := badger.Open(s.badgerOptions(Options{Memory: o.Memory}).WithBaseTableSize(restoreTable))
+	db, err := badger.Open(s.badgerOptions(Options{Memory: o.Memory}))
 	if err != nil {
 		return fmt.Errorf("restore a store: %w", err)
 	}
@@ -215,6 +209,6 @@ func restoredState(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	st.Restored = true
+	st.Restored, st.Ahead = true, 0
 	return st.encode()
 }

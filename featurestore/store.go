@@ -102,7 +102,6 @@ const (
 	minMemory      = 48 << 20
 	defaultMaxRow  = 64 << 20
 	lockName       = "dreamfeed.lock"
-	maxMemtable    = 64 << 20
 	entryOverhead  = 16 // of an entry in Badger's own size count
 	diskPoll       = time.Second
 	manifestName   = "MANIFEST"
@@ -163,6 +162,15 @@ func (s *Store) open(o Options) error {
 			return &MissingError{Dir: s.dir}
 		}
 		return nil
+	}
+	if found {
+		removed, err := s.removeAhead()
+		if err == nil && removed > 0 {
+			_, err = s.load() // versions were void that are not
+		}
+		if err != nil {
+			return err
+		}
 	}
 	adopted, changed, err := s.catalog.adopt(o.Definition)
 	if err != nil {

@@ -77,6 +77,9 @@ type state struct {
 	// Restored says that the store was made of backups and has applied nothing
 	// since. The next batch that is applied ends it.
 	Restored bool `json:"restored,omitempty"`
+	// Ahead is a timestamp of Badger's behind which there are entries of the batch
+	// that comes next, applied in part; 0 if there are none. See removeAhead.
+	Ahead uint64 `json:"ahead,omitempty"`
 }
 
 // closed is the newest closed moment that views may show.

@@ -19,9 +19,10 @@ type writer struct {
 	// send begins to write a group, whose done channel receives the outcome.
 	send func(*group)
 
-	state state // after the last whole batch
-	next  state // while a batch is being applied
-	voids map[change.Version]struct{}
+	state  state // after the last whole batch
+	next   state // while a batch is being applied
+	within bool  // one is
+	voids  map[change.Version]struct{}
 	// marks are the truncations by table, newest first.
 	marks map[uint16][]mark
 
@@ -117,7 +118,8 @@ func (w *writer) apply(b *change.Batch) error {
 		return err
 	}
 	w.next = w.state.clone()
-	w.next.Until, w.next.Restored = 0, false
+	w.next.Until, w.next.Restored, w.next.Ahead = 0, false, 0
+	w.within = true
 	w.next.turn(&b.Header)
 	for i := range b.Entries {
 		if err := w.entry(b, &b.Entries[i]); err != nil {
@@ -127,7 +129,7 @@ func (w *writer) apply(b *change.Batch) error {
 	if err := w.next.end(b); err != nil {
 		return err
 	}
-	w.state = w.next
+	w.state, w.within = w.next, false
 	w.index.whole, w.samples.whole = len(w.index.list), len(w.samples.list)
 	w.current.durable = true
 	w.s.meters.bytesIn.Add(uint64(b.Bytes))
@@ -234,6 +236,9 @@ func (w *writer) flush() error {
 	}
 	w.txn.Discard()
 	w.txn = w.s.db.NewTransaction(false)
+	if w.within && w.state.Ahead == 0 {
+		w.state.Ahead = w.txn.ReadTs()
+	}
 	if err := w.index.prune(w.txn, g, &w.state); err != nil {
 		return err
 	}
