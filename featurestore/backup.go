@@ -152,34 +152,12 @@ func describeBackup(txn *badger.Txn) (*Backup, change.Version, error) {
 // the marks of a refill, which go when it ends, are among them.
 func since(closed change.Version, parts func(table uint16) int) func(key []byte) (bool, error) {
 	return func(key []byte) (bool, error) {
-		v, ok := closed+1, true
-		switch key[0] {
-		case prefixRow:
-			var k rowKey
-			k, ok = parseRowKey(key, parts)
-			v = k.version
-		case prefixLocator:
-			if ok = len(key) > suffixSize; ok {
-				v, _ = suffix(key)
-			}
-		case prefixTruncate:
-			_, v, _, ok = parseTruncateKey(key)
-		case prefixVoid:
-			v, ok = parseVoidKey(key)
-		case prefixSample:
-			// One may be written for the closed moment after it was backed up.
-			if v, ok = parseSampleKey(key); v == closed {
-				v++
-			}
-		case prefixIndex:
-			var e indexed
-			e, ok = parseIndexKey(key)
-			v = e.version
+		v, dated, err := keyVersion(key, parts)
+		if err != nil || !dated || key[0] == prefixSeen {
+			return err == nil, err
 		}
-		if !ok {
-			return false, &CorruptError{What: "a key", Key: key}
-		}
-		return v > closed, nil
+		// A sample may be written for the closed moment after it was backed up.
+		return v > closed || key[0] == prefixSample && v == closed, nil
 	}
 }
 

@@ -318,3 +318,38 @@ func parseTruncateKey(k []byte) (table uint16, v change.Version, ordinal uint32,
 	v, ordinal = suffix(k)
 	return binary.BigEndian.Uint16(k[1:]), v, ordinal, true
 }
+
+// keyVersion is the version in a key of any kind; dated says that its kind has one.
+func keyVersion(key []byte, parts func(table uint16) int) (v change.Version, dated bool, err error) {
+	ok := true
+	switch key[0] {
+	case prefixRow:
+		var k rowKey
+		k, ok = parseRowKey(key, parts)
+		v = k.version
+	case prefixLocator:
+		if ok = len(key) > suffixSize; ok {
+			v, _ = suffix(key)
+		}
+	case prefixTruncate:
+		_, v, _, ok = parseTruncateKey(key)
+	case prefixVoid:
+		v, ok = parseVoidKey(key)
+	case prefixSample:
+		v, ok = parseSampleKey(key)
+	case prefixIndex:
+		var e indexed
+		e, ok = parseIndexKey(key)
+		v = e.version
+	case prefixSeen:
+		if ok = len(key) > 9; ok {
+			v = change.Version(binary.BigEndian.Uint64(key[1:]))
+		}
+	default:
+		return 0, false, nil
+	}
+	if !ok {
+		return 0, false, &CorruptError{What: "a key", Key: bytes.Clone(key)}
+	}
+	return v, true, nil
+}

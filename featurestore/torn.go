@@ -2,13 +2,11 @@ package featurestore
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"github.com/dgraph-io/badger/v4"
 
-	"dreamfeed/internal/change"
 	"dreamfeed/internal/durable"
 )
 
@@ -22,39 +20,20 @@ import (
 
 // ahead says whether a key is of something behind a watermark.
 func (m *Watermark) ahead(key []byte, parts func(table uint16) int) (bool, error) {
-	var v change.Version
-	ok := true
+	v, dated, err := keyVersion(key, parts)
+	if err != nil || !dated {
+		return false, err
+	}
 	switch key[0] {
-	case prefixRow:
-		var k rowKey
-		k, ok = parseRowKey(key, parts)
-		v = k.version
-	case prefixLocator:
-		if ok = len(key) > suffixSize; ok {
-			v, _ = suffix(key)
-		}
-	case prefixTruncate:
-		_, v, _, ok = parseTruncateKey(key)
-	case prefixVoid:
-		if v, ok = parseVoidKey(key); v == m.OpenVersion {
-			return ok, nil
+	case prefixVoid: // written when the open transaction is given up
+		if v == m.OpenVersion {
+			return true, nil
 		}
 	case prefixSample:
-		if v, ok = parseSampleKey(key); ok {
-			return v > m.Version, nil
-		}
+		return v > m.Version, nil
 	case prefixIndex:
-		var e indexed
-		if e, ok = parseIndexKey(key); ok {
-			return e.epoch > m.Epoch || e.version > m.Version, nil
-		}
-	case prefixSeen:
-		if ok = len(key) > 9; ok {
-			v = change.Version(binary.BigEndian.Uint64(key[1:]))
-		}
-	}
-	if !ok {
-		return false, &CorruptError{What: "a key", Key: bytes.Clone(key)}
+		e, _ := parseIndexKey(key)
+		return e.epoch > m.Epoch || v > m.Version, nil
 	}
 	return v > m.Last, nil
 }
