@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -19,8 +20,12 @@ const (
 	reopenBytes = 64 << 20
 )
 
-// keepArena is the largest arena that is kept from one entity to the next.
-const keepArena = 16 << 20
+// keepArena is the largest arena that is kept from one entity to the next, keepScanner
+// that from one scan to the next.
+const (
+	keepArena   = 16 << 20
+	keepScanner = 256 << 10
+)
 
 // scanner gathers the rows of one entity after the other. All its memory is
 // reused; what it hands out is valid until the callback returns.
@@ -53,17 +58,35 @@ type scanner struct {
 	read, total int // bytes since the transaction began, and entities since the clock was read
 }
 
+// scanners are those of scans that ended, for their memory: where features are served
+// an entity is read thousands of times a second (BenchmarkEntity).
+var scanners = sync.Pool{New: func() any { return new(scanner) }}
+
+// release gives the scanner's memory to the next scan, unless there is much of it.
+func (c *scanner) release() {
+	if cap(c.arena) > keepScanner {
+		return
+	}
+	*c = scanner{
+		arena: c.arena[:0], versions: c.versions[:0], prefix: c.prefix[:0],
+		entity:   history.Entity{Rows: c.entity.Rows[:0]},
+		carrying: carrying{at: c.carrying.at[:0], cells: c.carrying.cells[:0], before: c.carrying.before[:0]},
+	}
+	scanners.Put(c)
+}
+
 // scan reads a range of keys that all have the prefix.
 func (v *View) scan(ctx context.Context, kind byte, prefix []byte, r history.Range, latest bool, fn func(*history.Entity) error) error {
 	if len(r.From) < 2 || r.From[0] != prefixRow || r.From[1] != kind {
 		return fmt.Errorf("scan: the range was not made for this kind of entity")
 	}
-	c := &scanner{v: v, kind: kind, latest: latest, common: prefix}
+	c := scanners.Get().(*scanner)
+	c.v, c.kind, c.latest, c.common, c.begun = v, kind, latest, prefix, time.Now()
 	c.txn, c.it = v.newTransaction(prefix)
-	c.begun = time.Now()
 	defer func() {
 		c.it.Close()
 		c.txn.Discard()
+		c.release()
 	}()
 	c.it.Seek(r.From)
 	return c.run(ctx, r, fn)

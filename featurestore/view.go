@@ -157,9 +157,7 @@ func (v *View) Entity(ctx context.Context, entity, id string) (*history.Entity, 
 	prefix := appendID([]byte{prefixRow, kind}, []byte(id))
 	var found *history.Entity
 	err = v.scan(ctx, kind, prefix, history.Range{From: prefix, To: after(prefix)}, false, func(e *history.Entity) error {
-		// There is one entity in the range, so that the scanner's memory is not
-		// used again; only the list of rows is cut when this returns.
-		found = &history.Entity{ID: e.ID, Rows: e.Rows}
+		found = e.Clone()
 		return nil
 	})
 	return found, err

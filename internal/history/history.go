@@ -3,7 +3,11 @@
 // moment. The store fills it, the dataset and the online features read it.
 package history
 
-import "dreamfeed/internal/change"
+import (
+	"slices"
+
+	"dreamfeed/internal/change"
+)
 
 // Version is one version of one row. Data borrows the reader's memory: it is
 // valid until the callback that received it returns.
@@ -47,6 +51,37 @@ type Entity struct {
 	// ID is the entity's id as the source writes it (the text of its column).
 	ID   string
 	Rows []Row
+}
+
+// Clone copies the entity and all that it holds, in memory of just that size.
+func (e *Entity) Clone() *Entity {
+	var versions, bytes int
+	for i := range e.Rows {
+		versions += len(e.Rows[i].Versions)
+		bytes += len(e.Rows[i].Key)
+		for j := range e.Rows[i].Versions {
+			bytes += len(e.Rows[i].Versions[j].Data)
+		}
+	}
+	all, arena := make([]Version, 0, versions), make([]byte, 0, bytes)
+	keep := func(b []byte) []byte {
+		start := len(arena)
+		arena = append(arena, b...)
+		return arena[start:len(arena):len(arena)]
+	}
+	c := &Entity{ID: e.ID, Rows: slices.Clone(e.Rows)}
+	for i := range c.Rows {
+		r := &c.Rows[i]
+		start := len(all)
+		all = append(all, r.Versions...)
+		r.Key, r.Versions = keep(r.Key), all[start:len(all):len(all)]
+		for j := range r.Versions {
+			if v := &r.Versions[j]; v.Data != nil {
+				v.Data = keep(v.Data)
+			}
+		}
+	}
+	return c
 }
 
 // Range is a part of an entity kind's key space, from From (inclusive) to To
