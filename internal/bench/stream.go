@@ -33,7 +33,7 @@ type load struct {
 	atLeast, aim float64
 }
 
-// loads are sized so that one side takes about 1.5 s.
+// loads are sized so that one side takes one to two seconds.
 func loads() []load {
 	inserts := func(name, table, values string, rows, per int, least, aim float64) load {
 		return load{
@@ -54,8 +54,8 @@ func loads() []load {
 		inserts("tx100/400B", "events_400", values400, 100_000, 100, 0.5, 0.8),
 		inserts("tx100000/400B", "events_400", values400, 100_000, 100_000, 0.5, 0.8),
 		inserts("tx100/200B", "events_200", values200, 120_000, 100, 0.5, 0.8),
-		inserts("tx100/1600B", "events_1600", values1600, 30_000, 100, 0.5, 0.8),
-		updates("wide/tx100/1600B", "wide", valuesWide, 10_000, 20_000, 100),
+		inserts("tx100/1600B", "events_1600", values1600, 60_000, 100, 0.5, 0.8),
+		updates("wide/tx100/1600B", "wide", valuesWide, 10_000, 40_000, 100),
 		updates("hot/tx10/400B", "hot", values400, 100, 80_000, 10),
 	}
 }
