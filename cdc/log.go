@@ -40,11 +40,11 @@ type LogConfig struct {
 	// MaxBytes limits the stream's size on disk, 10 GiB when 0. A full stream
 	// takes nothing more: it never discards.
 	MaxBytes int64
-	// DiskReserve is the free space in bytes below which the publisher pauses; 0
+	// DiskReserve tells the free space in bytes below which the publisher pauses; nil
 	// is no reserve. The embedded server does not take another message after its
 	// disk was full, even once there is room again, so it must not get there. It
 	// is not used with URL.
-	DiskReserve uint64
+	DiskReserve func() uint64
 	// MaxMessage is the largest message, DefaultMaxMessage when 0. An external
 	// server's own limit may lower it: see Log.MaxMessage.
 	MaxMessage int

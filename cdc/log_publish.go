@@ -319,15 +319,15 @@ var ErrStuck = errors.New("the embedded server has stopped storing: see the log 
 // room returns errNoRoom while the embedded server's disk has no more than the
 // reserve.
 func (l *Log) room() error {
-	if l.server == nil || l.cfg.DiskReserve == 0 {
+	if l.server == nil || l.cfg.DiskReserve == nil {
 		return nil
 	}
 	free, err := disk.Free(l.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	if free < l.cfg.DiskReserve {
-		return fmt.Errorf("%w (%d bytes free in %s, reserve %d)", errNoRoom, free, l.cfg.Dir, l.cfg.DiskReserve)
+	if reserve := l.cfg.DiskReserve(); free < reserve {
+		return fmt.Errorf("%w (%d bytes free in %s, reserve %d)", errNoRoom, free, l.cfg.Dir, reserve)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 // is sent to it, and what waits stays with the publisher.
 func TestPublisherPausesBelowTheDiskReserve(t *testing.T) {
 	noLeak(t)
-	l := openTestLog(t, LogConfig{DiskReserve: math.MaxUint64})
+	l := openTestLog(t, LogConfig{DiskReserve: func() uint64 { return math.MaxUint64 }})
 	f := openFeed(t, l)
 	if err := f.add(t.Context(), 1000); err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func TestOnlyRefillsLeftOpenAreAbandoned(t *testing.T) {
 func TestSpillHoldsWhatWasAdded(t *testing.T) {
 	r := newStreamRand(t)
 	dir := t.TempDir()
-	s, err := newSpill(dir, 0)
+	s, err := newSpill(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,14 +240,14 @@ func TestSpillHoldsWhatWasAdded(t *testing.T) {
 func TestSpillLeavesTheReserveAlone(t *testing.T) {
 	dir := t.TempDir()
 	var room *SpillRoomError
-	if _, err := newSpill(dir, 1<<62); !errors.As(err, &room) || room.Dir != dir || room.Reserve != 1<<62 {
+	if _, err := newSpill(dir, func() uint64 { return 1 << 62 }); !errors.As(err, &room) || room.Dir != dir || room.Reserve != 1<<62 {
 		t.Errorf("got %v, want a *SpillRoomError", err)
 	}
-	s, err := newSpill(dir, 0)
+	s, err := newSpill(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.reserve = 1 << 62 // as if the disk had filled up meanwhile
+	s.reserve = func() uint64 { return 1 << 62 } // as if the disk had filled up meanwhile
 	row := make([]byte, 64<<10)
 	for err == nil && s.bytes < 2*spillCheckEvery {
 		err = s.add(row)
@@ -266,7 +266,7 @@ func TestSpillsOfAKilledProcessAreRemoved(t *testing.T) {
 	if err := clearSpills(dir); err != nil {
 		t.Fatal(err)
 	}
-	killed, err := newSpill(dir, 0)
+	killed, err := newSpill(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

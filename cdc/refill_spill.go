@@ -42,7 +42,7 @@ func (e *SpillRoomError) Error() string {
 // published. It is not synced: after a crash the table is read again.
 type spill struct {
 	dir     string
-	reserve uint64
+	reserve func() uint64
 	file    *os.File
 	out     *bufio.Writer
 	rows    uint32
@@ -68,9 +68,9 @@ func clearSpills(dir string) error {
 	return nil
 }
 
-// newSpill opens an empty file; reserve is the free disk in bytes that it
-// leaves alone.
-func newSpill(dir string, reserve uint64) (*spill, error) {
+// newSpill opens an empty file; reserve tells the free disk in bytes that it
+// leaves alone, nil for none.
+func newSpill(dir string, reserve func() uint64) (*spill, error) {
 	s := &spill{dir: dir, reserve: reserve}
 	if err := s.room(); err != nil {
 		return nil, err
@@ -89,8 +89,12 @@ func (s *spill) room() error {
 	if err != nil {
 		return err
 	}
-	if free < s.reserve+spillCheckEvery {
-		return &SpillRoomError{Dir: s.dir, Free: free, Reserve: s.reserve}
+	var reserve uint64
+	if s.reserve != nil {
+		reserve = s.reserve()
+	}
+	if free < reserve+spillCheckEvery {
+		return &SpillRoomError{Dir: s.dir, Free: free, Reserve: reserve}
 	}
 	s.checked = s.bytes
 	return nil

@@ -247,7 +247,7 @@ func TestRefillRefusesWhatItCannotDo(t *testing.T) {
 	url := shared.Server(t).NewDatabase(t)
 	r := newRig(t, url, stockSchema, define(table("items", "id:int|n:int")))
 	f := r.follow()
-	r.cfg.DiskReserve = 1 << 62
+	r.cfg.DiskReserve = func() uint64 { return 1 << 62 }
 	r.start()
 	r.streaming()
 	var unknown *cdc.RefillTableError
@@ -268,7 +268,7 @@ func TestRefillRefusesWhatItCannotDo(t *testing.T) {
 	if _, err := source.Refill(t.Context(), []string{"items"}); !errors.As(err, &stopped) || stopped.State != cdc.Stopped {
 		t.Errorf("got %v, want a *NotStreamingError", err)
 	}
-	r.cfg.DiskReserve = 0
+	r.cfg.DiskReserve = nil
 	idle, err := cdc.NewSource(r.cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -54,8 +54,9 @@ type Config struct {
 	// SpillDir is a directory for the rows of a refill until they are published;
 	// what refills left in it is removed. Refills need it.
 	SpillDir string
-	// DiskReserve is the free disk in bytes that a refill leaves in SpillDir.
-	DiskReserve uint64
+	// DiskReserve tells the free disk in bytes that a refill leaves in SpillDir; nil is
+	// none.
+	DiskReserve func() uint64
 	// Unfilled returns the names of those of the definition's tables that the store
 	// has data beside but has not filled, or not all columns of: the definition
 	// has gained them. They are published and refilled. nil is none.

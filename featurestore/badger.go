@@ -10,12 +10,19 @@ import (
 )
 
 const (
-	minMemtable = 8 << 20
-	maxMemtable = 64 << 20
-	// tableBytes is the size of a table at every level, levelZeroTables how many of a
-	// memtable each are merged at once (docs/adr/0021).
-	tableBytes      = 8 << 20
-	levelZeroTables = 24
+	// The sizes go together (docs/adr/0021). tableBytes is that of a table below level 0.
+	// Badger builds a table in memory that it begins with twice that, doubles as it needs
+	// more, and keeps for the next table: a memtable may be as large as fits 8 and 16 MiB.
+	// Small blocks of wide rows would waste some of it.
+	tableBytes  = 4 << 20
+	maxMemtable = 20 << 20
+	blockBytes  = 32 << 10
+	// memtables is how many there may be beside the one that is written to.
+	memtables = 2
+	// levelZeroTables is how many tables, of a memtable each, are merged at once. Keys are
+	// random, so that a merge of level 0 writes the level below anew, all of it: it should
+	// bring as much as lies there, and few levels should follow.
+	levelZeroTables = 28
 )
 
 // badgerOptions divides the budget of memory, and makes every write synced.
@@ -25,9 +32,9 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		memory = defaultMemory
 	}
 	memory = max(memory, minMemory)
-	// Three memtables take a fifth of the budget and the cache of indices a quarter; the
-	// rest is for the tables that are being built, of which there are up to ten.
-	memtable := min(max(memory/16, minMemtable), maxMemtable)
+	// Three memtables and the cache of indices take at most all of the budget, by default
+	// a bit more than half. Most of the rest is for the tables that are being built.
+	memtable := min(memory/4, maxMemtable)
 	s.memtable = memtable
 	b := badger.DefaultOptions(s.dir).
 		WithReadOnly(o.ReadOnly).
@@ -36,14 +43,13 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 		WithNumVersionsToKeep(1).
 		WithMetricsEnabled(false).
 		WithMemTableSize(memtable).
-		WithNumMemtables(3).
+		WithNumMemtables(memtables - 1). // one more is being made a table
 		WithNumCompactors(2).
-		// Keys are random, so that a merge of level 0 writes the level below anew, all of
-		// it: it should bring as much as lies there, and few levels should follow.
 		WithNumLevelZeroTables(levelZeroTables).
 		WithNumLevelZeroTablesStall(2 * levelZeroTables).
 		WithBaseLevelSize(levelZeroTables * memtable).
 		WithBaseTableSize(tableBytes).
+		WithBlockSize(blockBytes).
 		WithIndexCacheSize(memory / 4).
 		// Blocks are read where the files are mapped, neither unpacked nor cached
 		// (docs/adr/0020).

@@ -146,12 +146,35 @@ func (s *Store) commit(ctx context.Context, g *group) error {
 	return nil
 }
 
+// DiskReserve is the free disk in bytes that is left alone: the reserve of the
+// options, and what merging level 0 may write before it gives anything back. 0
+// without a reserve.
+func (s *Store) DiskReserve() uint64 {
+	if s.reserve == 0 {
+		return 0
+	}
+	return s.reserve + s.mergeBytes.Load()
+}
+
+// measureMerge notes what merging level 0 would write by now: what the memtables become,
+// all that lies there and, since keys are random, all of the level below anew.
+func (s *Store) measureMerge() {
+	size := (memtables + 1) * s.memtable
+	for _, l := range s.db.Levels() {
+		if l.Level == 0 || l.IsBaseLevel {
+			size += l.Size
+		}
+	}
+	s.mergeBytes.Store(uint64(size))
+}
+
 // awaitDisk returns when there is more free disk than the reserve. Badger maps
 // its files and dies when the disk is full, so it must not get there.
 func (s *Store) awaitDisk(ctx context.Context) error {
 	if s.reserve == 0 {
 		return nil
 	}
+	s.measureMerge()
 	var poll *time.Ticker
 	defer s.meters.paused.Store(false)
 	for {
@@ -159,7 +182,7 @@ func (s *Store) awaitDisk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if free >= s.reserve {
+		if free >= s.DiskReserve() {
 			if poll != nil {
 				s.log.Info("applying goes on", "free_bytes", free)
 			}
@@ -169,13 +192,14 @@ func (s *Store) awaitDisk(ctx context.Context) error {
 			poll = time.NewTicker(diskPoll)
 			defer poll.Stop()
 			s.meters.paused.Store(true)
-			s.log.Error("applying is paused until disk is freed", "dir", s.dir, "free_bytes", free, "reserve_bytes", s.reserve)
+			s.log.Error("applying is paused until disk is freed", "dir", s.dir, "free_bytes", free, "reserve_bytes", s.DiskReserve())
 		}
 		select {
 		case <-poll.C:
+			s.measureMerge()
 		case <-ctx.Done():
 			return fmt.Errorf("write to store %s: %w (%d bytes free, reserve %d): free some disk: %w",
-				s.dir, ErrDiskReserve, free, s.reserve, context.Cause(ctx))
+				s.dir, ErrDiskReserve, free, s.DiskReserve(), context.Cause(ctx))
 		}
 	}
 }

@@ -1,9 +1,13 @@
 package featurestore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -180,6 +184,52 @@ func TestFullDiskPausesApplying(t *testing.T) {
 	}
 	if w := s.Watermark(); w.Sequence != 0 {
 		t.Errorf("something was written: %+v", w)
+	}
+}
+
+// What a merge of the tables may write before it gives anything back is left alone
+// beside the reserve: at least what the tables take by now.
+func TestDiskReserveGrowsWithWhatAMergeWrites(t *testing.T) {
+	const reserve = 1 << 20
+	dir := t.TempDir()
+	rels := relations()
+	f := newFeed()
+	o := featurestore.Options{Memory: 48 << 20, DiskReserve: reserve}
+	write := func(id int) uint64 {
+		s := open(t, dir, o)
+		big := bytes.Repeat([]byte("x"), 200<<10)
+		f.transaction(change.Live, change.Version(1000*id), []change.Row{insert(rels["users"], 0, map[string]string{"id": strconv.Itoa(id), "big": string(big)})}, 1, false)
+		if err := s.Apply(t.Context(), f.batches...); err != nil {
+			t.Fatal(err)
+		}
+		left := s.DiskReserve()
+		if err := s.Close(); err != nil { // the memtable becomes a table
+			t.Fatal(err)
+		}
+		return left
+	}
+	empty := write(1)
+	if empty < reserve+3*12<<20 {
+		t.Errorf("%d bytes are left alone, less than the reserve and three memtables of 12 MiB", empty)
+	}
+	var tables uint64
+	paths, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tables += uint64(info.Size())
+	}
+	if got := write(2); tables < 200<<10 || got != empty+tables {
+		t.Errorf("with tables of %d bytes %d more are left alone", tables, got-empty)
+	}
+	s := open(t, t.TempDir(), featurestore.Options{Memory: 48 << 20})
+	if got := s.DiskReserve(); got != 0 {
+		t.Errorf("%d bytes are left alone without a reserve", got)
 	}
 }
 

@@ -75,7 +75,8 @@ type Store struct {
 	reserve      uint64
 	groupEntries int
 	groupBytes   int64
-	memtable     int64 // bytes of a memtable of Badger's
+	memtable     int64         // bytes of a memtable of Badger's
+	mergeBytes   atomic.Uint64 // see measureMerge
 
 	published atomic.Pointer[published]
 	leases    *leases

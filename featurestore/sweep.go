@@ -223,17 +223,18 @@ func (p *pass) awaitRoom() error {
 	}
 	var poll *time.Ticker
 	for {
+		p.s.measureMerge()
 		free, err := disk.Free(p.s.dir)
 		if err != nil {
 			return err
 		}
-		if free >= p.s.reserve {
+		if free >= p.s.DiskReserve() {
 			return p.check()
 		}
 		if poll == nil {
 			poll = time.NewTicker(diskPoll)
 			defer poll.Stop()
-			p.s.log.Warn("sweeping is paused until disk is freed", "dir", p.s.dir, "free_bytes", free, "reserve_bytes", p.s.reserve)
+			p.s.log.Warn("sweeping is paused until disk is freed", "dir", p.s.dir, "free_bytes", free, "reserve_bytes", p.s.DiskReserve())
 		}
 		select {
 		case <-poll.C:

@@ -127,7 +127,7 @@ func (c *runCommand) follow(p *program) (err error) {
 	registry.MustRegister(store.Collector())
 	feed, err := cdc.OpenLog(p.ctx, cdc.LogConfig{
 		Dir: filepath.Join(p.common.DataDir, "stream"), URL: c.NATSURL, Options: natsOptions, MaxBytes: c.StreamMaxBytes, MaxRowBytes: c.MaxRowBytes,
-		DiskReserve: c.DiskReserve, Hook: p.hook, Logger: logger,
+		DiskReserve: store.DiskReserve, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (c *runCommand) follow(p *program) (err error) {
 		cfg.Durable = durableLSN(store, epoch)
 	}
 	cfg.VersionBefore, cfg.Unfilled = versionBefore(store, epoch), store.Unfilled
-	cfg.SpillDir, cfg.DiskReserve = filepath.Join(p.common.DataDir, "refill"), c.DiskReserve
+	cfg.SpillDir, cfg.DiskReserve = filepath.Join(p.common.DataDir, "refill"), store.DiskReserve
 	source, err := cdc.NewSource(cfg)
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (c *runCommand) follow(p *program) (err error) {
 	defer features.Close()
 	server, err := newServer(serverConfig{
 		Source: source, Store: store, Features: features, Epoch: epoch, Log: feed, Registry: registry, Definition: def,
-		ReadyLag: c.ReadyLag, Reserve: c.DiskReserve, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
+		ReadyLag: c.ReadyLag, Access: access, DataDir: p.common.DataDir, Hook: p.hook, Logger: logger,
 	})
 	if err != nil {
 		return err
