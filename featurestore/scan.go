@@ -143,7 +143,7 @@ func (c *scanner) run(ctx context.Context, r history.Range, fn func(*history.Ent
 func (c *scanner) turn(key []byte, fn func(*history.Entity) error) (ended bool, err error) {
 	k, ok := parseRowKey(key, c.v.s.catalog.keyParts)
 	if !ok {
-		return false, &CorruptError{What: "a row key", Key: key}
+		return false, &CorruptError{What: "a row key", Key: bytes.Clone(key)}
 	}
 	same := len(c.prefix) > 0 && c.kind != noKind &&
 		len(k.place) == c.placeSize && bytes.Equal(k.place, c.prefix[1:1+c.placeSize])
@@ -222,7 +222,7 @@ func (c *scanner) version(item *badger.Item) error {
 		}
 		var ok bool
 		if h.Known, h.Data, ok = splitKnown(value, flags, v); !ok {
-			return &CorruptError{What: "a row's known time", Key: c.prefix}
+			return &CorruptError{What: "a row's known time", Key: bytes.Clone(c.prefix)}
 		}
 	}
 	c.carries(h, flags)

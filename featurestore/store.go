@@ -140,6 +140,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := s.open(o); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
+	s.measureMerge()
 	return s, nil
 }
 

@@ -67,3 +67,16 @@ func roomToStart(dir string, reserve uint64) error {
 	}
 	return nil
 }
+
+// roomToGoOn says why reading and applying are paused for want of disk, nil if they
+// are not.
+func (s *server) roomToGoOn() error {
+	free, err := disk.Free(s.DataDir)
+	if err != nil {
+		return err
+	}
+	if left := s.Store.DiskReserve(); free < left {
+		return fmt.Errorf("data directory %s has %d bytes of free disk, and %d are left alone, for --disk-reserve and for what merging the store may take: free some disk", s.DataDir, free, left)
+	}
+	return nil
+}

@@ -34,7 +34,7 @@ type runCommand struct {
 	MaxStaleness    time.Duration `name:"max-staleness" env:"MAX_STALENESS" default:"0s" placeholder:"DURATION" help:"Lag above which online features are refused; 0 is none."`
 	ReadyLag        time.Duration `name:"ready-lag" env:"READY_LAG" default:"10s" placeholder:"DURATION" help:"Lag above which /readyz is red."`
 	MaxRowBytes     int           `name:"max-row-bytes" env:"MAX_ROW_BYTES" default:"67108864" placeholder:"BYTES" help:"Largest row that is taken; a larger one stops the feed."`
-	DiskReserve     uint64        `name:"disk-reserve" env:"DISK_RESERVE" default:"268435456" placeholder:"BYTES" help:"Free disk below which reading and applying pause."`
+	DiskReserve     uint64        `name:"disk-reserve" env:"DISK_RESERVE" default:"268435456" placeholder:"BYTES" help:"Free disk below which reading and applying pause; what merging the store may take comes on top."`
 	AcceptClock     bool          `name:"accept-clock" help:"Accept a source clock that jumped forward by over an hour."`
 }
 

@@ -155,7 +155,7 @@ func answer(w http.ResponseWriter, line string) { _, _ = io.WriteString(w, line+
 
 func (s *server) ready(w http.ResponseWriter, r *http.Request) {
 	var reason string
-	source, room := s.Source.Status(), roomToStart(s.DataDir, s.Store.DiskReserve())
+	source, room := s.Source.Status(), s.roomToGoOn()
 	switch l := s.lag(); {
 	case room != nil:
 		reason = "reading and applying are paused: " + room.Error()
@@ -233,7 +233,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 	stream, err := s.Log.State(r.Context())
 	store := s.Store.Status()
 	out := statusReport{
-		State: string(source.State), Paused: store.Paused, Parked: source.Parked || roomToStart(s.DataDir, s.Store.DiskReserve()) != nil, Program: cli.ProgramVersion(version),
+		State: string(source.State), Paused: store.Paused, Parked: source.Parked || s.roomToGoOn() != nil, Program: cli.ProgramVersion(version),
 		Uptime: time.Since(s.started).Round(time.Second).String(),
 		Lag:    s.lag(), Stream: streamReport(stream), Rows: store.Rows, Backfill: source.BackfillRows,
 		Definition: map[string]string{"name": s.Definition.Name, "hash": s.Definition.Hash},
