@@ -321,7 +321,7 @@ func parseTruncateKey(k []byte) (table uint16, v change.Version, ordinal uint32,
 
 // keyVersion is the version in a key of any kind; dated says that its kind has one.
 func keyVersion(key []byte, parts func(table uint16) int) (v change.Version, dated bool, err error) {
-	ok := true
+	var ok bool
 	switch key[0] {
 	case prefixRow:
 		var k rowKey
