@@ -155,7 +155,7 @@ func (r *recommender) recommend() {
 		r.t.Fatal(err)
 	}
 	rows, err := r.conn.Query(ctx, `SELECT id, "destinationId", name, "destinationType" FROM (
-			SELECT v.id, v."destinationId", v."destinationType", 'Place of ' || v.country AS name FROM item_vectors v) x
+			SELECT v.id, v."destinationId", v."destinationType", 'Place of ' || coalesce(v.country, 'the sea') AS name FROM item_vectors v) x
 		ORDER BY md5(id || $1) LIMIT 3`, fmt.Sprint(r.random.Uint64()))
 	if err != nil {
 		r.t.Fatal(err)
