@@ -25,7 +25,16 @@ const (
 	levelZeroTables = 28
 )
 
-// badgerOptions divides the budget of memory, and makes every write synced.
+// openBadger opens the database, which syncs every write or none.
+func (s *Store) openBadger(o Options, sync bool) (*badger.DB, error) {
+	db, err := badger.Open(s.badgerOptions(o).WithSyncWrites(sync))
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w: if its files are damaged, restore a backup, or begin a new store in an empty data directory", s.dir, err)
+	}
+	return db, nil
+}
+
+// badgerOptions divides the budget of memory.
 func (s *Store) badgerOptions(o Options) badger.Options {
 	memory := o.Memory
 	if memory == 0 {
@@ -38,7 +47,6 @@ func (s *Store) badgerOptions(o Options) badger.Options {
 	s.memtable = memtable
 	b := badger.DefaultOptions(s.dir).
 		WithReadOnly(o.ReadOnly).
-		WithSyncWrites(true).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1).
 		WithMetricsEnabled(false).

@@ -1,18 +1,9 @@
 package featurestore
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"time"
-
-	"github.com/dgraph-io/badger/v4"
 
 	"dreamfeed/internal/disk"
-	"dreamfeed/internal/durable"
 )
 
 // Removed keys give their space back when Badger merges the tables that they
@@ -29,73 +20,6 @@ const (
 	// compactWorkers leaves the other processor to who applies.
 	compactWorkers = 1
 )
-
-// fillBytes is the size of a write that fills a memtable, rotateWait how long a
-// memtable may take to become a table: a reader that is under way keeps its file.
-const (
-	fillBytes  = 256 << 10
-	rotateWait = 5 * time.Second
-	rotatePoll = 20 * time.Millisecond
-)
-
-// rotate has Badger turn the memtables that hold the removals into tables, which
-// it does only when one is full: one of removals hides many times its size, and
-// merging does not look at it. What fills it is one record over and over, of which
-// merging leaves nothing.
-func (p *pass) rotate() error {
-	before, err := filepath.Glob(filepath.Join(p.s.dir, "*.mem"))
-	if err != nil {
-		return fmt.Errorf("list the files of store %s: %w", p.s.dir, err)
-	}
-	turned := func() bool {
-		before = slices.DeleteFunc(before, func(path string) bool {
-			_, err := os.Stat(path)
-			return errors.Is(err, os.ErrNotExist)
-		})
-		return len(before) == 0
-	}
-	filler := make([]byte, fillBytes)
-	for written := int64(0); written <= p.s.memtable && !turned(); written += fillBytes {
-		if err := p.fill(filler); err != nil {
-			return err
-		}
-	}
-	if err := p.fill(nil); err != nil {
-		return err
-	}
-	poll := time.NewTicker(rotatePoll)
-	defer poll.Stop()
-	for until := time.Now().Add(rotateWait); !turned() && time.Now().Before(until); {
-		select {
-		case <-poll.C:
-		case <-p.s.closing:
-			return ErrClosed
-		case <-p.ctx.Done():
-			return context.Cause(p.ctx)
-		}
-	}
-	return nil
-}
-
-// fill writes the record that fills a memtable; nil removes it.
-func (p *pass) fill(value []byte) error {
-	if err := p.awaitRoom(); err != nil {
-		return err
-	}
-	err := p.s.hook.Before(durable.Sweep)
-	if err == nil {
-		err = p.s.update(func(txn *badger.Txn) error {
-			if value == nil {
-				return txn.Delete(metaKey(metaFill))
-			}
-			return txn.Set(metaKey(metaFill), value)
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("fill a memtable: %w", err)
-	}
-	return nil
-}
 
 // compact merges the store's tables if that is worth while.
 func (p *pass) compact() error {
@@ -117,11 +41,12 @@ func (p *pass) compact() error {
 			return nil // old and new tables lie side by side for a while
 		}
 	}
-	if err := p.check(); err != nil {
+	if err := p.awaitRoom(); err != nil {
 		return err
 	}
 	s.sweptSince = 0
-	if err := p.rotate(); err != nil {
+	// A memtable of removals hides many times its size, and merging does not look at it.
+	if err := s.rotate(p.ctx); err != nil {
 		return err
 	}
 	if err := s.db.Flatten(compactWorkers); err != nil {

@@ -8,12 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"testing"
 
 	"dreamfeed/featurestore"
 	"dreamfeed/internal/change"
-	"dreamfeed/internal/definition"
 )
 
 // The crash test runs this test binary again as a child, with the store's
@@ -21,6 +21,8 @@ import (
 const (
 	childEnv = "DREAMFEED_STORE_CHILD"
 	seedEnv  = "DREAMFEED_STORE_CHILD_SEED"
+	// replayEnv is set for a child whose store is replayable.
+	replayEnv = "DREAMFEED_STORE_CHILD_REPLAY"
 )
 
 // crashFeed is the feed of the crash test: the same for a seed, in parent and child.
@@ -50,19 +52,25 @@ func (l *list) Next(ctx context.Context) (*change.Batch, error) {
 func (l *list) Ready() bool { return len(l.batches) > 0 && l.batches[0].Sequence%3 != 0 }
 
 // child applies the feed from where the store is, and says each sequence that
-// it begins. It is killed.
+// it begins, and up to which the store is durable. It is killed.
 func child(dir string) {
 	n, err := strconv.ParseUint(os.Getenv(seedEnv), 10, 64)
 	if err != nil {
 		panic(err)
 	}
 	g := crashFeed(n)
-	s, err := featurestore.Open(dir, featurestore.Options{Definition: g.def, Memory: 48 << 20, GroupEntries: 64})
+	replayable := os.Getenv(replayEnv) != ""
+	s, err := featurestore.Open(dir, featurestore.Options{Definition: g.def, Memory: 48 << 20, GroupEntries: 64, Replayable: replayable})
 	if err != nil {
 		panic(err)
 	}
 	in := &list{batches: g.f.batches[s.Watermark().Sequence:], on: func(b *change.Batch) {
-		fmt.Println(b.Sequence, s.Watermark().Sequence)
+		if replayable && b.Sequence%60 == 0 {
+			if err := s.Checkpoint(context.Background()); err != nil {
+				panic(err)
+			}
+		}
+		fmt.Println(b.Sequence, s.Durable().Sequence)
 	}}
 	if err := s.Run(context.Background(), in); err != nil {
 		panic(err)
@@ -70,21 +78,47 @@ func child(dir string) {
 }
 
 // TestKilledStoreEqualsUnkilled (I2, I3), in the middle of refills too: a process that applies is killed over
-// and over; what it had reported as applied is there, and in the end the store
-// equals the model.
+// and over, some with a replayable store and some with one that syncs; what it had
+// reported as durable is there, and in the end the store equals the model.
 func TestKilledStoreEqualsUnkilled(t *testing.T) {
 	r := seed(t)
 	n := r.Uint64()
 	g := crashFeed(n)
 	dir := t.TempDir()
-	var last uint64
-	kills := 0
-	for last < uint64(len(g.f.batches)) && kills < 8 {
-		last = killedRun(t, r, dir, g.def, n, last, len(g.f.batches))
+	var last, durable uint64
+	kills, back := 0, 0
+	for last < uint64(len(g.f.batches)) && kills < 12 {
+		k := kill{seed: n, from: last, total: uint64(len(g.f.batches)), replayable: r.IntN(3) > 0}
+		k.run(t, r, dir)
+		durable = max(durable, k.durable)
+		var unclean *featurestore.UncleanError
+		if _, err := featurestore.Open(dir, featurestore.Options{ReadOnly: true}); !errors.As(err, &unclean) {
+			t.Errorf("a killed store opened read-only: %v, want an UncleanError", err)
+		}
+		if r.IntN(2) == 0 { // else the next child finds what this one left
+			s, err := featurestore.Open(dir, featurestore.Options{Definition: g.def, Memory: 48 << 20, Replayable: r.IntN(2) == 0})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := s.Watermark().Sequence
+			if got < durable {
+				t.Fatalf("message %d was reported as durable, after the kill the store is at %d", durable, got)
+			}
+			if k.replayable && got < k.begun-1 {
+				back++
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last = k.begun
 		kills++
 	}
-	t.Logf("%d kills, message %d of %d begun", kills, last, len(g.f.batches))
+	t.Logf("%d kills, of which %d took the store back, message %d of %d begun", kills, back, last, len(g.f.batches))
 	s := open(t, dir, featurestore.Options{Definition: g.def})
+	if got := s.Watermark().Sequence; got < durable {
+		t.Fatalf("message %d was reported as durable, in the end the store is at %d", durable, got)
+	}
 	apply(t, s, g.f.batches...)
 	v := view(t, s, 0)
 	sameRows(t, g.asOf(v.Info()), dump(t, v, 3, g.ends))
@@ -95,11 +129,20 @@ func TestKilledStoreEqualsUnkilled(t *testing.T) {
 	}
 }
 
-// killedRun runs the child and kills it at a random message after from.
-func killedRun(t *testing.T, r *rand.Rand, dir string, def *definition.Definition, seed, from uint64, total int) uint64 {
+// kill is a run of the child that ends by a signal at a random message after from.
+type kill struct {
+	seed, from, total uint64
+	replayable        bool
+	begun, durable    uint64 // what the child said last
+}
+
+func (k *kill) run(t *testing.T, r *rand.Rand, dir string) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+dir, seedEnv+"="+strconv.FormatUint(seed, 10))
+	cmd.Env = append(os.Environ(), childEnv+"="+dir, seedEnv+"="+strconv.FormatUint(k.seed, 10))
+	if k.replayable {
+		cmd.Env = append(cmd.Env, replayEnv+"=1")
+	}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -108,13 +151,12 @@ func killedRun(t *testing.T, r *rand.Rand, dir string, def *definition.Definitio
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	stop := from + 1 + r.Uint64N(uint64(total)/8)
-	var begun, applied uint64
+	stop := k.from + 1 + r.Uint64N(k.total/8)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if _, err := fmt.Sscan(lines.Text(), &begun, &applied); err != nil {
+		if _, err := fmt.Sscan(lines.Text(), &k.begun, &k.durable); err != nil {
 			t.Fatalf("the child said %q: %v", lines.Text(), err)
 		}
-		if begun >= stop || begun >= uint64(total) {
+		if k.begun >= stop || k.begun >= k.total {
 			break
 		}
 	}
@@ -122,17 +164,37 @@ func killedRun(t *testing.T, r *rand.Rand, dir string, def *definition.Definitio
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
-	var unclean *featurestore.UncleanError
-	if _, err := featurestore.Open(dir, featurestore.Options{ReadOnly: true}); !errors.As(err, &unclean) {
-		t.Errorf("a killed store opened read-only: %v, want an UncleanError", err)
+	if k.replayable {
+		damageLogs(t, r, dir)
 	}
-	s, err := featurestore.Open(dir, featurestore.Options{Definition: def, Memory: 48 << 20})
+}
+
+// damageLogs does to the logs of a replayable store what a power cut may do.
+func damageLogs(t *testing.T, r *rand.Rand, dir string) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
-	if got := s.Watermark().Sequence; got < applied {
-		t.Fatalf("the child reported message %d as applied, after the kill the store is at %d", applied, got)
+	for _, path := range logs {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch at := r.Int64N(info.Size() + 1); r.IntN(4) {
+		case 0:
+			err = os.Remove(path)
+		case 1:
+			err = os.Truncate(path, at)
+		case 2: // pages that were not written
+			var f *os.File
+			if f, err = os.OpenFile(path, os.O_WRONLY, 0); err == nil {
+				_, err = f.WriteAt(make([]byte, min(info.Size()-at, 64<<10)), at)
+				err = errors.Join(err, f.Close())
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
-	return begun
 }

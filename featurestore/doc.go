@@ -8,10 +8,11 @@
 //
 // What it promises:
 //
-//   - A group of messages and the watermark that says so are one Badger
-//     transaction, synced before the watermark is published: what Watermark
-//     reports is on disk (I2), and a store after any crash, restart or
-//     redelivery equals the store without it (I3).
+//   - A group of messages is written before the watermark that says so, and that
+//     before it is published. What Durable reports no crash takes back (I2): of a
+//     store that is Replayable what lies in tables, of any other all that Watermark
+//     reports. A store after any crash, restart or redelivery equals the store
+//     without it (I3).
 //   - A view shows whole transactions only, in commit order, and never changes
 //     (I4): versions above the watermark are invisible, abandoned ones skipped.
 //   - What a view promises is not removed while it is read: it holds a lease, which

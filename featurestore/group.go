@@ -102,8 +102,9 @@ func (g *group) find(prefix []byte, skip func(change.Version, uint32) bool) *ent
 // sync costs more than sorting saves.
 const sortedFrom = 512
 
-// write puts the group on disk, and behind it its state, synced. It holds the store's
-// turn, so that nobody else commits meanwhile.
+// write puts the group into Badger, and behind it its state, synced unless the store is
+// replayable, and returns the timestamp that both have. It holds the store's turn, so that
+// nobody else commits meanwhile.
 //
 // A large group goes in the order of its keys, before the transaction that holds the
 // state, and not within it: Badger keeps a transaction in a map and writes it in no
@@ -116,17 +117,18 @@ const sortedFrom = 512
 // case. The entries bear the timestamp of the state, so that a reader of Badger's sees
 // both or, unless the process dies between, neither. Then the next start removes them
 // (removeAhead).
-func (g *group) write(db *badger.DB, hook durable.Hook) error {
+func (g *group) write(db *badger.DB, hook durable.Hook) (at uint64, err error) {
 	data, err := g.state.encode()
 	if err != nil {
-		return fmt.Errorf("write the store's watermark: %w", err)
+		return 0, fmt.Errorf("write the store's watermark: %w", err)
 	}
 	txn := db.NewTransaction(true)
 	defer txn.Discard()
+	at = txn.ReadTs() + 1
 	loaded := len(g.entries) >= sortedFrom
 	if loaded {
-		if err := g.load(db, txn.ReadTs()+1); err != nil {
-			return fmt.Errorf("load a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
+		if err := g.load(db, at); err != nil {
+			return 0, fmt.Errorf("load a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 		}
 	} else if cap(g.slab) < len(g.entries) {
 		g.slab = make([]badger.Entry, sortedFrom)
@@ -144,22 +146,22 @@ func (g *group) write(db *badger.DB, hook durable.Hook) error {
 			err = txn.SetEntry(b)
 		}
 		if err != nil {
-			return fmt.Errorf("write entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
+			return 0, fmt.Errorf("write entry %d of a group of %d entries with %d bytes: %w", i, len(g.entries), g.size, err)
 		}
 	}
 	if err := txn.Set(metaKey(metaState), data); err != nil {
-		return fmt.Errorf("write the store's watermark: %w", err)
+		return 0, fmt.Errorf("write the store's watermark: %w", err)
 	}
 	if err := hook.At(durable.Commit, uint64(g.state.EndLSN)); err != nil {
-		return fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
+		return 0, fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 	}
 	if err := txn.Commit(); err != nil {
-		return fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
+		return 0, fmt.Errorf("commit a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)
 	}
-	return nil
+	return at, nil
 }
 
-// load writes the entries, synced, in the order of their keys and with a timestamp
+// load writes the entries in the order of their keys and with a timestamp
 // that no reader of Badger's sees yet.
 func (g *group) load(db *badger.DB, timestamp uint64) error {
 	g.order = g.order[:0]

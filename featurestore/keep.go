@@ -61,6 +61,22 @@ func (s *Store) Keep(k Keep) error {
 	if s.readOnly {
 		return ErrReadOnly
 	}
+	if err := s.keep(k); err != nil {
+		return err
+	}
+	return s.keepDurable()
+}
+
+// keepDurable returns when the list of kept versions is on disk. It may be in force
+// before: a crash that takes it back takes back all that was removed since.
+func (s *Store) keepDurable() error {
+	if err := s.Checkpoint(context.Background()); err != nil {
+		return fmt.Errorf("write the kept versions: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) keep(k Keep) error {
 	switch {
 	case k.Name == "" || len(k.Name) > maxKeepName || strings.ContainsFunc(k.Name, func(r rune) bool { return r < ' ' }):
 		return &KeepError{Name: k.Name, What: fmt.Sprintf("a name has 1 to %d bytes and no control characters", maxKeepName)}
@@ -105,6 +121,13 @@ func (s *Store) Release(name string) (found bool, err error) {
 	if s.readOnly {
 		return false, ErrReadOnly
 	}
+	if found, err = s.releaseKept(name); err == nil {
+		err = s.keepDurable()
+	}
+	return found, err
+}
+
+func (s *Store) releaseKept(name string) (found bool, err error) {
 	l := s.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()

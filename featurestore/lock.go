@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"dreamfeed/internal/durable"
 )
@@ -39,39 +40,95 @@ func (s *Store) acquire() error {
 		f.Close()
 		return fmt.Errorf("lock store %s: %w", s.dir, err)
 	}
-	owner, _ := io.ReadAll(io.LimitReader(f, 20))
-	if held {
-		f.Close()
-		pid, _ := strconv.Atoi(string(owner))
-		return &LockedError{Dir: s.dir, PID: pid}
-	}
-	if s.readOnly {
-		if len(owner) > 0 { // its writer did not get to empty it
-			f.Close()
-			return &UncleanError{Dir: s.dir}
-		}
-	} else if err := writeOwner(f, strconv.Itoa(os.Getpid()), s.hook); err != nil {
-		f.Close()
-		return fmt.Errorf("write the store's lock file: %w", err)
-	}
 	s.lock = f
+	left, err := readOwner(f)
+	switch {
+	case held:
+		err = &LockedError{Dir: s.dir, PID: left.pid}
+	case err != nil:
+	case s.readOnly && left.unclean:
+		err = &UncleanError{Dir: s.dir}
+	case !s.readOnly:
+		// What is to be done for the writer before stays noted until it is (recover).
+		s.left = left
+		err = s.own(left.replayable || s.replayable && !left.unclean)
+	}
+	if err != nil {
+		f.Close()
+		return err
+	}
 	return nil
 }
 
-func writeOwner(f *os.File, owner string, hook durable.Hook) error {
-	if err := hook.Before(durable.WriteFile); err != nil {
-		return err
+// owner is what the lock file says of who writes the store; of one that was closed it
+// says nothing.
+type owner struct {
+	pid        int
+	unclean    bool // there is an owner
+	replayable bool // its logs are not to be trusted once it is gone, see discardLogs
+}
+
+// ownerBytes is the size of the lock file while there is an owner. It is written in
+// place and at once, so that no crash leaves a file that tells of none.
+const (
+	ownerBytes      = 32
+	ownerReplayable = "replayable"
+)
+
+func readOwner(f *os.File) (o owner, err error) {
+	text, err := io.ReadAll(io.LimitReader(f, ownerBytes))
+	if err != nil {
+		return owner{}, fmt.Errorf("read the store's lock file: %w", err)
 	}
-	if err := f.Truncate(0); err != nil {
-		return err
+	words := strings.Fields(string(text))
+	o.unclean = len(text) > 0
+	if len(words) > 0 {
+		o.pid, _ = strconv.Atoi(words[0])
 	}
-	if _, err := f.WriteAt([]byte(owner), 0); err != nil {
-		return err
+	o.replayable = len(words) > 1 && words[1] == ownerReplayable
+	return o, nil
+}
+
+// own notes in the lock file that this process writes the store, and how.
+func (s *Store) own(replayable bool) error {
+	mine := owner{pid: os.Getpid(), unclean: true, replayable: replayable}
+	if s.mine == mine {
+		return nil
 	}
-	if err := hook.Before(durable.SyncFile); err != nil {
-		return err
+	text := strconv.Itoa(mine.pid)
+	if replayable {
+		text += " " + ownerReplayable
 	}
-	return f.Sync()
+	err := s.hook.Before(durable.WriteFile)
+	if err == nil {
+		_, err = fmt.Fprintf(io.NewOffsetWriter(s.lock, 0), "%-*s\n", ownerBytes-1, text)
+	}
+	if err = s.syncOwner(err); err == nil {
+		s.mine = mine
+	}
+	return err
+}
+
+// disown notes that the store was closed.
+func (s *Store) disown() error {
+	err := s.hook.Before(durable.WriteFile)
+	if err == nil {
+		err = s.lock.Truncate(0)
+	}
+	return s.syncOwner(err)
+}
+
+func (s *Store) syncOwner(err error) error {
+	if err == nil {
+		err = s.hook.Before(durable.SyncFile)
+	}
+	if err == nil {
+		err = s.lock.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("write the store's lock file: %w", err)
+	}
+	return nil
 }
 
 // release closes Badger and gives the lock up. Only a store that was closed
@@ -84,7 +141,7 @@ func (s *Store) release() error {
 		}
 	}
 	if s.db != nil && err == nil && !s.readOnly {
-		err = writeOwner(s.lock, "", s.hook)
+		err = s.disown()
 	}
 	return errors.Join(err, s.lock.Close())
 }

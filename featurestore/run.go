@@ -56,7 +56,7 @@ func (s *Store) Run(ctx context.Context, in Input) error {
 	})
 }
 
-// Apply applies batches in order and returns when they are on disk.
+// Apply applies batches in order and returns when they are written.
 func (s *Store) Apply(ctx context.Context, batches ...*change.Batch) error {
 	return s.write(ctx, func(_ context.Context, w *writer) error {
 		for _, b := range batches {
@@ -125,18 +125,21 @@ func (s *Store) write(ctx context.Context, fn func(context.Context, *writer) err
 	return err
 }
 
-// commit writes a group: once there is disk for it, with its watermark, synced.
-// Only then is the watermark published.
+// commit writes a group: once there is disk for it, with its watermark. Only then is
+// the watermark published.
 func (s *Store) commit(ctx context.Context, g *group) error {
 	if err := s.awaitDisk(ctx); err != nil {
 		return err
 	}
 	begin := time.Now()
 	s.turn.Lock()
-	err := g.write(s.db, s.hook)
+	at, err := g.write(s.db, s.hook)
 	s.turn.Unlock()
 	if err != nil {
 		return err
+	}
+	if s.replayable {
+		s.marks.note(at, g.state.Watermark)
 	}
 	if err := s.hook.At(durable.Show, uint64(g.state.EndLSN)); err != nil {
 		return fmt.Errorf("show a group of %d entries with %d bytes: %w", len(g.entries), g.size, err)

@@ -29,6 +29,9 @@ func (m *meters) note(g *group, took time.Duration) {
 // Status is a picture of the store for people and dashboards.
 type Status struct {
 	Watermark Watermark `json:"watermark"`
+	// Durable is the newest closed moment that no crash takes back (Store.Durable): what
+	// came behind it the stream keeps.
+	Durable change.Version `json:"durable"`
 	Counters  Counters  `json:"counters"`
 	// Rows are the live rows by table name, as of the watermark.
 	Rows map[string]int64 `json:"rows"`
@@ -69,7 +72,7 @@ type Status struct {
 func (s *Store) Status() Status {
 	st := s.published.Load().state
 	out := Status{
-		Watermark: st.Watermark, Counters: st.Counters, Rows: map[string]int64{},
+		Watermark: st.Watermark, Durable: s.Durable().Version, Counters: st.Counters, Rows: map[string]int64{},
 		Paused: s.meters.paused.Load(), Definition: s.catalog.Definition,
 		Groups: s.meters.groups.Load(), Entries: s.meters.entries.Load(),
 		BytesOut: s.meters.bytesOut.Load(), BytesIn: s.meters.bytesIn.Load(),
@@ -104,6 +107,7 @@ func (s *Store) Collector() prometheus.Collector {
 		rows:  desc("rows", "Live rows by table, as of the watermark.", "table"),
 		gauges: []figure{
 			{desc("watermark_seconds", "Newest closed moment, as Unix time."), func(st *Status) float64 { return float64(st.Watermark.Version) / 1e6 }},
+			{desc("durable_seconds", "Newest closed moment that is on disk in the store, as Unix time; the stream keeps what came behind it."), func(st *Status) float64 { return float64(st.Durable) / 1e6 }},
 			{desc("watermark_lsn", "End LSN of the newest complete transaction or tick."), func(st *Status) float64 { return float64(st.Watermark.EndLSN) }},
 			{desc("paused", "1 while applying waits for free disk."), func(st *Status) float64 { return boolFloat(st.Paused) }},
 			{desc("leases", "Leases that readers of views hold."), func(st *Status) float64 { return float64(st.Leases) }},

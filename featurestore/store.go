@@ -28,7 +28,7 @@ const (
 	metaState   = "state"
 	metaFloor   = "floor"
 	metaKept    = "kept"
-	metaFill    = "fill" // see pass.rotate
+	metaFill    = "fill" // see Store.rotate
 )
 
 // Options configure Open. The zero value of each means its default.
@@ -48,6 +48,10 @@ type Options struct {
 	// no reserve, and a full disk then ends the process.
 	DiskReserve uint64
 	ReadOnly    bool
+	// Replayable says that a stream on disk has what Run applies, and keeps all that lies
+	// behind Store.Durable. Groups are not synced then: after a crash the store stands
+	// at Durable or behind it, and takes the rest from the stream once more.
+	Replayable bool
 	// Ledger names the erased entities whose changes are left out; nil for none.
 	Ledger *Ledger
 	// Hook is told of every durable step; nil for none.
@@ -65,10 +69,12 @@ type Store struct {
 	db       *badger.DB
 	lock     *os.File
 	readOnly bool
-	log      *slog.Logger
-	catalog  *catalog
-	def      *definition.Definition
-	ledger   *Ledger
+	// left is who had the store before (see recover), mine what the lock file says now.
+	left, mine owner
+	log        *slog.Logger
+	catalog    *catalog
+	def        *definition.Definition
+	ledger     *Ledger
 
 	hook         durable.Hook
 	maxRow       int
@@ -77,6 +83,9 @@ type Store struct {
 	groupBytes   int64
 	memtable     int64         // bytes of a memtable of Badger's
 	mergeBytes   atomic.Uint64 // see measureMerge
+	replayable   bool
+	marks        marks
+	rotating     sync.Mutex
 
 	published atomic.Pointer[published]
 	leases    *leases
@@ -109,7 +118,8 @@ const (
 	storeDirectory = 0o700
 )
 
-// update runs fn in a transaction of its own, and commits it, synced.
+// update runs fn in a transaction of its own, and commits it, synced unless the store
+// is replayable.
 func (s *Store) update(fn func(*badger.Txn) error) error {
 	s.turn.Lock()
 	defer s.turn.Unlock()
@@ -128,7 +138,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, readOnly: o.ReadOnly, log: o.Logger, def: o.Definition, ledger: o.Ledger, hook: o.Hook,
-		maxRow: o.MaxRowBytes, reserve: o.DiskReserve, closing: make(chan struct{}),
+		maxRow: o.MaxRowBytes, reserve: o.DiskReserve, replayable: o.Replayable && !o.ReadOnly, closing: make(chan struct{}),
 		leases: newLeases(time.Now),
 	}
 	if s.maxRow <= 0 {
@@ -146,19 +156,20 @@ func Open(dir string, o Options) (*Store, error) {
 
 func (s *Store) open(o Options) error {
 	if !s.readOnly {
-		if err := removeUnborn(s.dir, s.hook); err != nil {
+		if err := s.recover(o); err != nil {
 			return err
 		}
 	}
-	db, err := badger.Open(s.badgerOptions(o))
+	db, err := s.openBadger(o, !o.Replayable)
 	if err != nil {
-		return fmt.Errorf("open store %s: %w: if its files are damaged, restore a backup, or begin a new store in an empty data directory", s.dir, err)
+		return err
 	}
 	s.db = db
 	found, err := s.load()
 	if err != nil {
 		return err
 	}
+	s.marks.durable = s.Watermark() // all of it in tables, or synced
 	if s.readOnly {
 		if !found {
 			return &MissingError{Dir: s.dir}

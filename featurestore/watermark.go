@@ -9,7 +9,7 @@ import (
 	"dreamfeed/internal/change"
 )
 
-// Watermark is how far the store has applied the stream, all of it on disk.
+// Watermark is how far the store has applied the stream.
 type Watermark struct {
 	// Incarnation and Sequence name the last message applied; the next one to
 	// read is Sequence + 1.
@@ -153,9 +153,9 @@ func (s *Store) Watermark() Watermark { return s.published.Load().state.Watermar
 
 // DurableLSN is the end of the newest transaction or tick that is on disk in
 // the store: what an external stream lets PostgreSQL be confirmed (I1).
-func (s *Store) DurableLSN() change.LSN { return s.Watermark().EndLSN }
+func (s *Store) DurableLSN() change.LSN { return s.Durable().EndLSN }
 
-// Wait blocks until everything up to lsn is applied and on disk, and returns
+// Wait blocks until everything up to lsn is applied, and returns
 // the newest closed moment then. It fails when ctx ends or the store closes.
 func (s *Store) Wait(ctx context.Context, lsn change.LSN) (change.Version, error) {
 	for {
@@ -173,7 +173,7 @@ func (s *Store) Wait(ctx context.Context, lsn change.LSN) (change.Version, error
 	}
 }
 
-// published is the durable state as readers see it; superseded is closed when
+// published is the state as readers see it; superseded is closed when
 // a newer one takes its place.
 type published struct {
 	state      *state

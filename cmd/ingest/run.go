@@ -118,7 +118,8 @@ func (c *runCommand) follow(p *program) (err error) {
 	cli.LimitMemory(memoryLimit)
 	store, err := featurestore.Open(filepath.Join(p.common.DataDir, "store"), featurestore.Options{
 		Definition: def, Logger: logger, MaxRowBytes: c.MaxRowBytes, DiskReserve: c.DiskReserve,
-		Hook: p.hook,
+		Replayable: c.NATSURL == "", // an external stream's disk is not known to be synced
+		Hook:       p.hook,
 	})
 	if err != nil {
 		return err
@@ -245,7 +246,7 @@ const (
 	roomFull  = 75
 )
 
-// trim removes from the stream what is applied and older than the replay
+// trim removes from the stream what the store has on disk and is older than the replay
 // window; a stream that fills up before gives up the window.
 func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window time.Duration, logger *slog.Logger) error {
 	tick := time.NewTicker(roomEvery)
@@ -256,21 +257,12 @@ func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window 
 		case <-ctx.Done():
 			return ctx.Err()
 		case now := <-tick.C:
-			mark := store.Watermark()
-			if mark.Incarnation != feed.Incarnation() {
-				continue // nothing of a renewed stream is applied yet
-			}
-			applied := mark.Sequence
-			state, err := feed.State(ctx)
-			switch {
-			case err != nil:
-			case state.MaxBytes > 0 && state.Bytes > uint64(state.MaxBytes)/100*roomFull && applied > state.First:
-				logger.Warn("the stream is nearly full: applied changes are removed before the replay window ends; raise --stream-max-bytes to keep them",
-					"bytes", state.Bytes, "max_bytes", state.MaxBytes)
-				err = feed.Trim(ctx, applied)
-			case now.Sub(last) >= trimEvery:
+			err := makeRoom(ctx, feed, store, logger)
+			if err == nil && now.Sub(last) >= trimEvery {
 				last = now
-				err = feed.TrimBefore(ctx, applied, now.Add(-window))
+				if mark := store.Durable(); mark.Incarnation == feed.Incarnation() {
+					err = feed.TrimBefore(ctx, mark.Sequence, now.Add(-window))
+				}
 			}
 			// A broker that is away must not fill the log.
 			if err != nil && ctx.Err() == nil && now.Sub(told) >= trimEvery {
@@ -279,4 +271,30 @@ func trim(ctx context.Context, feed *cdc.Log, store *featurestore.Store, window 
 			}
 		}
 	}
+}
+
+// makeRoom trims a stream that is nearly full down to what the store does not have on
+// disk. If that is not enough, the store puts there what it has applied.
+func makeRoom(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logger *slog.Logger) error {
+	for _, checkpoint := range [...]bool{false, true} {
+		state, err := feed.State(ctx)
+		if err != nil || state.MaxBytes <= 0 || state.Bytes <= uint64(state.MaxBytes)/100*roomFull {
+			return err
+		}
+		if checkpoint && store.Durable() != store.Watermark() {
+			if err := store.Checkpoint(ctx); err != nil {
+				return err
+			}
+		}
+		mark := store.Durable()
+		if mark.Incarnation != feed.Incarnation() || mark.Sequence <= state.First {
+			continue // of a renewed stream nothing is applied yet, or nothing is to be removed
+		}
+		logger.Warn("the stream is nearly full: applied changes are removed before the replay window ends; raise --stream-max-bytes to keep them",
+			"bytes", state.Bytes, "max_bytes", state.MaxBytes)
+		if err := feed.Trim(ctx, mark.Sequence); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -28,6 +28,8 @@ const (
 	RaiseFloor  Step = "raise floor"
 	Sweep       Step = "sweep"
 	KeepVersion Step = "keep version"
+	// Fill writes what fills a memtable, so that it becomes a table.
+	Fill Step = "fill"
 	// WriteFile, SyncFile, RenameFile, RemoveFile and SyncDirectory are the steps of a
 	// file that is replaced or removed.
 	WriteFile     Step = "write file"
