@@ -41,8 +41,8 @@
 // or connects to an external one. A [Publisher] publishes in a pipeline, each
 // message exactly once and in order, across lost connections and restarts; a
 // full stream makes it wait, and nothing is ever discarded. A [Reader] hands out
-// the messages in order; a gap, a broken chain, or a stream that was made anew is
-// a typed error. [Log.Locate] finds where in the stream a store stands.
+// the messages in order, the newest from the memory of the publisher beside it; a gap,
+// a broken chain, or a stream that was made anew is a typed error. [Log.Locate] finds where in the stream a store stands.
 //
 // Files replay* read the stream as it is stored, behind a place and up to its end
 // when it was asked: [Log.Follows] and [Log.Messages] where it is open, and the same

@@ -94,6 +94,7 @@ type Log struct {
 	stream      jetstream.Stream
 	incarnation uint64
 	maxMessage  int
+	tail        *tail // nil when external
 	closing     sync.Once
 	closed      error
 }
@@ -142,6 +143,7 @@ func OpenLog(ctx context.Context, cfg LogConfig) (_ *Log, err error) {
 		if err := l.embed(ctx); err != nil {
 			return nil, fmt.Errorf("open stream in %s: %w", cfg.Dir, err)
 		}
+		l.tail = newTail()
 	} else if l.conn, err = nats.Connect(cfg.URL, l.options(cfg.Options...)...); err != nil {
 		return nil, connectLogError(cfg.URL, err)
 	}

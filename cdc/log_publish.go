@@ -86,6 +86,7 @@ func (l *Log) Publisher(ctx context.Context, after uint64, acked func(sequence u
 // newPublisher makes a publisher and tells what its goroutine runs.
 func (l *Log) newPublisher(ctx context.Context, after uint64, acked func(uint64, change.Header)) (*Publisher, func()) {
 	ctx, cancel := context.WithCancel(ctx)
+	l.tail.begin(after)
 	p := &Publisher{
 		log: l, acked: acked, cancel: cancel, last: after, session: rand.Text(),
 		done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}),
@@ -142,7 +143,8 @@ func (p *Publisher) wait(ctx context.Context, ready func() bool) error {
 	}
 }
 
-// Buffer returns an empty buffer, one of an acknowledged message if there is one.
+// Buffer returns an empty buffer, one of a message that nobody needs any more if there
+// is one.
 func (p *Publisher) Buffer() []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,6 +184,7 @@ func (p *Publisher) run(ctx context.Context) {
 	defer close(p.done)
 	defer p.cancel()
 	err := p.work(ctx)
+	p.log.tail.stop()
 	if ctx.Err() != nil {
 		err = ErrClosed
 	}
@@ -296,13 +299,14 @@ func (p *Publisher) confirm(head *publication) error {
 	}
 	p.last++
 	p.acked(p.last, head.header)
+	// Once acknowledged, no copy of the message is on its way in the client.
+	free := p.log.tail.put(p.last, head.data)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.queue = append(p.queue[:0], p.queue[1:]...)
 	p.bytes -= len(head.data)
-	// Once acknowledged, no copy of the message is on its way in the client.
-	if len(p.free) < freeBuffers && cap(head.data) <= freeBytes {
-		p.free = append(p.free, head.data[:0])
+	if len(p.free) < freeBuffers && free != nil && cap(free) <= freeBytes {
+		p.free = append(p.free, free[:0])
 	}
 	close(p.changed)
 	p.changed = make(chan struct{})

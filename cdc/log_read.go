@@ -28,17 +28,20 @@ const (
 // connections. What it holds ahead is bounded: at most twice Log.MaxMessage and
 // 1 MiB in the client's buffer, and readAhead messages. Next and Ready are for
 // one goroutine.
+//
+// The first reader of an embedded stream takes the newest messages from the publisher
+// of this process, once they are acknowledged (see tail).
 type Reader struct {
 	log    *Log
 	cancel context.CancelFunc
-	it     jetstream.MessagesContext
 	msgs   chan received
 	wait   sync.WaitGroup
 	fail   sync.Once
 	ended  chan struct{} // closed after err is set
 	err    error
 	chain  chain
-	failed error // of Next, which returns it from then on
+	failed error         // of Next, which returns it from then on
+	sub    *subscription // of receive: nil while it takes from the tail
 
 	received atomic.Uint64 // sequence of the newest message received
 }
@@ -64,6 +67,99 @@ func (l *Log) Reader(ctx context.Context, after uint64) (*Reader, error) {
 	case state.First > after+1:
 		return nil, &GapError{Stream: l.cfg.Name, Want: after + 1, First: state.First}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	r := &Reader{
+		log: l, cancel: cancel, msgs: make(chan received, readAhead), ended: make(chan struct{}),
+		chain: chain{stream: l.cfg.Name, incarnation: l.incarnation, decoder: Decoder{MaxRowBytes: l.cfg.MaxRowBytes}},
+	}
+	if r.sub, err = l.subscribe(ctx, after); err != nil {
+		cancel()
+		return nil, err
+	}
+	l.tail.follow(r)
+	r.received.Store(after)
+	r.wait.Go(func() { r.receive(ctx, after+1) })
+	r.wait.Go(func() { r.watch(ctx) })
+	return r, nil
+}
+
+// end ends the reader with its first error.
+func (r *Reader) end(err error) {
+	r.fail.Do(func() {
+		r.err = err
+		close(r.ended)
+	})
+	r.cancel()
+}
+
+// receive hands messages to Next.
+func (r *Reader) receive(ctx context.Context, want uint64) {
+	defer func() {
+		r.unsubscribe()
+		r.log.tail.leave(r)
+	}()
+	for {
+		m, err := r.fetch(ctx, want)
+		if err == nil {
+			select {
+			case r.msgs <- m:
+				r.received.Store(want)
+				want++
+				continue
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			err = fmt.Errorf("read stream %s: %w", r.log.cfg.Name, ErrClosed)
+		}
+		r.end(err)
+		return
+	}
+}
+
+// fetch waits for a message, which follows the one fetched before: that of the tail, or
+// else that of the stream.
+func (r *Reader) fetch(ctx context.Context, want uint64) (m received, err error) {
+	for {
+		m, ok, later := r.log.tail.take(r, want)
+		switch {
+		case ok:
+			r.unsubscribe()
+			return m, nil
+		case later != nil:
+			r.unsubscribe()
+			select {
+			case <-later:
+				continue
+			case <-ctx.Done():
+				return received{}, ctx.Err()
+			}
+		}
+		if r.sub == nil {
+			if r.sub, err = r.log.subscribe(ctx, want-1); err != nil {
+				return received{}, err
+			}
+		}
+		return r.sub.next(ctx, want)
+	}
+}
+
+func (r *Reader) unsubscribe() {
+	if r.sub != nil {
+		r.sub.close()
+		r.sub = nil
+	}
+}
+
+// subscription is a consumer of the stream's.
+type subscription struct {
+	log      *Log
+	consumer jetstream.Consumer
+	it       jetstream.MessagesContext
+}
+
+// subscribe reads the stream after sequence after.
+func (l *Log) subscribe(ctx context.Context, after uint64) (*subscription, error) {
 	consumer, err := l.js.OrderedConsumer(ctx, l.cfg.Name, jetstream.OrderedConsumerConfig{
 		DeliverPolicy:     jetstream.DeliverByStartSequencePolicy,
 		OptStartSeq:       after + 1,
@@ -79,59 +175,38 @@ func (l *Log) Reader(ctx context.Context, after uint64) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s after %d: %w", l.cfg.Name, after, err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	r := &Reader{
-		log: l, cancel: cancel, it: it, msgs: make(chan received, readAhead), ended: make(chan struct{}),
-		chain: chain{stream: l.cfg.Name, incarnation: l.incarnation, decoder: Decoder{MaxRowBytes: l.cfg.MaxRowBytes}},
-	}
-	r.received.Store(after)
-	r.wait.Go(func() { r.receive(ctx, after+1) })
-	r.wait.Go(func() { r.watch(ctx) })
-	return r, nil
+	return &subscription{log: l, consumer: consumer, it: it}, nil
 }
 
-// end ends the reader with its first error.
-func (r *Reader) end(err error) {
-	r.fail.Do(func() {
-		r.err = err
-		close(r.ended)
-	})
-	r.cancel()
-	r.it.Stop()
-}
-
-// receive moves messages from the client's buffer to Next, and checks that
-// their sequences have no gap.
-func (r *Reader) receive(ctx context.Context, want uint64) {
+// next waits for the message at sequence want, which follows the one that it gave last.
+func (s *subscription) next(ctx context.Context, want uint64) (received, error) {
 	for {
-		msg, err := r.it.Next(jetstream.NextContext(ctx))
+		msg, err := s.it.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			if ctx.Err() != nil {
-				err = ErrClosed
-			}
-			r.end(fmt.Errorf("read stream %s: %w", r.log.cfg.Name, err))
-			return
+			return received{}, fmt.Errorf("read stream %s: %w", s.log.cfg.Name, err)
 		}
 		meta, err := msg.Metadata()
 		if err != nil {
-			r.end(fmt.Errorf("read stream %s: %w", r.log.cfg.Name, err))
-			return
+			return received{}, fmt.Errorf("read stream %s: %w", s.log.cfg.Name, err)
 		}
 		switch sequence := meta.Sequence.Stream; {
-		case sequence < want:
-			continue // delivered again after a lost connection
+		case sequence < want: // delivered again after a lost connection
 		case sequence > want:
-			r.end(&GapError{Stream: r.log.cfg.Name, Want: want, First: sequence})
-			return
+			return received{}, &GapError{Stream: s.log.cfg.Name, Want: want, First: sequence}
+		default:
+			return received{want, msg.Data()}, nil
 		}
-		select {
-		case r.msgs <- received{want, msg.Data()}:
-			r.received.Store(want)
-			want++
-		case <-ctx.Done():
-			r.end(fmt.Errorf("read stream %s: %w", r.log.cfg.Name, ErrClosed))
-			return
-		}
+	}
+}
+
+// close ends the subscription. The server forgets a consumer that nobody asks after a
+// minute, if it cannot be told now.
+func (s *subscription) close() {
+	s.it.Stop()
+	if info := s.consumer.CachedInfo(); info != nil && s.log.Embedded() {
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		_ = s.log.js.DeleteConsumer(ctx, s.log.cfg.Name, info.Name) // see above
 	}
 }
 

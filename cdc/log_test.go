@@ -210,6 +210,7 @@ func TestDamagedMessageEndsTheReader(t *testing.T) {
 	l := openTestLog(t, LogConfig{})
 	f := openFeed(t, l)
 	f.addAll(2, 10)
+	f.publisher.Close() // whose stream it would be alone
 	if _, err := l.js.Publish(t.Context(), l.subject(), []byte("no message of a feed")); err != nil {
 		t.Fatal(err)
 	}
