@@ -156,6 +156,7 @@ type subscription struct {
 	log      *Log
 	consumer jetstream.Consumer
 	it       jetstream.MessagesContext
+	unstop   func() bool // has the end of the context not stop it
 }
 
 // subscribe reads the stream after sequence after.
@@ -175,7 +176,8 @@ func (l *Log) subscribe(ctx context.Context, after uint64) (*subscription, error
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s after %d: %w", l.cfg.Name, after, err)
 	}
-	return &subscription{log: l, consumer: consumer, it: it}, nil
+	// A consumer that is made again, of a stream that is not there, heeds nothing else.
+	return &subscription{log: l, consumer: consumer, it: it, unstop: context.AfterFunc(ctx, it.Stop)}, nil
 }
 
 // next waits for the message at sequence want, which follows the one that it gave last.
@@ -202,6 +204,7 @@ func (s *subscription) next(ctx context.Context, want uint64) (received, error) 
 // close ends the subscription. The server forgets a consumer that nobody asks after a
 // minute, if it cannot be told now.
 func (s *subscription) close() {
+	s.unstop()
 	s.it.Stop()
 	if info := s.consumer.CachedInfo(); info != nil && s.log.Embedded() {
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)

@@ -43,6 +43,13 @@ type marks struct {
 // behind by a group or a few.
 const maxMarks = 512
 
+// full says whether there is no room for another. Settling may make some.
+func (m *marks) full() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.list) >= maxMarks
+}
+
 // note takes in a group that was written.
 func (m *marks) note(at uint64, w Watermark) {
 	m.mu.Lock()
@@ -213,7 +220,7 @@ func (s *Store) recover(o Options) error {
 // lock file says anything else of the store.
 func (s *Store) discardLogs() error {
 	files, err := s.logs()
-	if err != nil || len(files) == 0 {
+	if err != nil {
 		return err
 	}
 	for _, path := range files {
@@ -225,6 +232,7 @@ func (s *Store) discardLogs() error {
 			return fmt.Errorf("remove a log of store %s, whose content the stream has: %w", s.dir, err)
 		}
 	}
+	// Also if there is none: somebody who removed them may have been killed right here.
 	if err := durable.SyncDir(s.dir, s.hook); err != nil {
 		return fmt.Errorf("remove the logs of store %s, whose content the stream has: %w", s.dir, err)
 	}

@@ -100,6 +100,27 @@ func TestDurableIsKnownOfManyGroups(t *testing.T) {
 	}
 }
 
+// Nor does it matter that nobody asks for long.
+func TestDurableIsKnownThoughNobodyAsks(t *testing.T) {
+	f := newFeed()
+	const before, behind = 300, 1500
+	for i := range change.Version(before + behind) {
+		f.tick(1000 + i)
+	}
+	s := open(t, t.TempDir(), featurestore.Options{Replayable: true})
+	for i := range f.batches {
+		apply(t, s, f.batches[i])
+		if i == before-1 {
+			if err := s.Checkpoint(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := s.Durable().Sequence; got < before-16 || got > before {
+		t.Errorf("message %d is durable, want %d or a little less", got, before)
+	}
+}
+
 // Keeping a version, and giving it up, is on disk when it returns.
 func TestKeptVersionsOfAReplayableStoreSurviveACrash(t *testing.T) {
 	dir := t.TempDir()

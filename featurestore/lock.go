@@ -49,9 +49,16 @@ func (s *Store) acquire() error {
 	case s.readOnly && left.unclean:
 		err = &UncleanError{Dir: s.dir}
 	case !s.readOnly:
+		// A store that was closed has no logs: a crash may have emptied the file of an
+		// owner that was being replaced.
+		var logs []string
+		logs, err = s.logs()
+		left.unclean = left.unclean || len(logs) > 0
 		// What is to be done for the writer before stays noted until it is (recover).
 		s.left = left
-		err = s.own(left.replayable || s.replayable && !left.unclean)
+		if err == nil {
+			err = s.own(left.replayable || s.replayable && !left.unclean)
+		}
 	}
 	if err != nil {
 		f.Close()

@@ -3,6 +3,7 @@ package featurestore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -110,6 +111,11 @@ func (v *RemoteView) reconnect(ctx context.Context, failed *Client) error {
 	var answer viewAnswer
 	if err := client.Ask(ctx, PathView, v.request(), &answer); err != nil {
 		client.Close()
+		var behind *NotClosedError
+		if errors.As(err, &behind) || errors.Is(err, ErrEmpty) {
+			// A store that was killed applies again what it has shown.
+			return fmt.Errorf("%w: %w", ErrClosed, err)
+		}
 		return err
 	}
 	same := answer.Birth == v.info.Birth && answer.Definition == v.info.Definition &&

@@ -214,6 +214,37 @@ func TestScanGoesOnAtTheDaemonThatWasStartedAnew(t *testing.T) {
 	}
 }
 
+// A daemon that was killed stands behind what it had shown for a while, or has nothing
+// to show yet.
+func TestScanGoesOnAtTheDaemonThatAppliesAgain(t *testing.T) {
+	s, _ := wide(t, 1000)
+	behind := open(t, t.TempDir(), featurestore.Options{})
+	f := newFeed()
+	f.transaction(change.Backfill, 900, []change.Row{insert(relations()["users"], 0, map[string]string{"id": "1", "name": "n"})}, 1, false)
+	apply(t, behind, f.batches...)
+	c := &cutter{Handler: featurestore.NewHandler(s, token), after: 300_000, most: 1}
+	stages := []http.Handler{featurestore.NewHandler(open(t, t.TempDir(), featurestore.Options{}), token), featurestore.NewHandler(behind, token), c}
+	var asked atomic.Int64
+	v := dial(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := http.Handler(c)
+		if r.URL.Path == featurestore.PathView && c.cuts.Load() > 0 {
+			h = stages[min(asked.Add(1), int64(len(stages)))-1]
+		}
+		h.ServeHTTP(w, r)
+	})), 0)
+	want, err := scanned(t, view(t, s, 0), "user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := scanned(t, v, "user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || asked.Load() != int64(len(stages)) {
+		t.Errorf("asked %d times, scan and resumed scan differ:\n%s", asked.Load(), diff)
+	}
+}
+
 func TestLeaseOfARemoteViewLastsFromDialToClose(t *testing.T) {
 	s, _ := smallStore(t)
 	addr := serve(t, featurestore.NewHandler(s, token))

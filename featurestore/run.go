@@ -139,6 +139,9 @@ func (s *Store) commit(ctx context.Context, g *group) error {
 		return err
 	}
 	if s.replayable {
+		if s.marks.full() {
+			s.Durable() // what lies in tables need not be remembered
+		}
 		s.marks.note(at, g.state.Watermark)
 	}
 	if err := s.hook.At(durable.Show, uint64(g.state.EndLSN)); err != nil {

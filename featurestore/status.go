@@ -31,8 +31,8 @@ type Status struct {
 	Watermark Watermark `json:"watermark"`
 	// Durable is the newest closed moment that no crash takes back (Store.Durable): what
 	// came behind it the stream keeps.
-	Durable change.Version `json:"durable"`
-	Counters  Counters  `json:"counters"`
+	Durable  change.Version `json:"durable"`
+	Counters Counters       `json:"counters"`
 	// Rows are the live rows by table name, as of the watermark.
 	Rows map[string]int64 `json:"rows"`
 	// Unfilled are the tables that need a refill (Store.Unfilled).

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"dreamfeed/cdc"
 	"dreamfeed/featurestore"
@@ -27,9 +28,14 @@ func placeOf(mark featurestore.Watermark) cdc.Place {
 // feed. It does so before anything is asked of the source, so that a stream and
 // a store that do not belong together leave nothing behind there. An external
 // stream that has lost what the store has applied is renewed from the store.
-func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logger *slog.Logger) (*cdc.Reader, change.Epoch, error) {
+func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, dataDir string, logger *slog.Logger) (*cdc.Reader, change.Epoch, error) {
 	at := placeOf(store.Watermark())
 	after, err := feed.Locate(ctx, at)
+	if !feed.Embedded() {
+		if refused := refuseUnapplied(ctx, feed, at, err, dataDir, logger); refused != nil {
+			return nil, 0, refused
+		}
+	}
 	// PostgreSQL was confirmed what came behind the moment of a rebuilt or restored
 	// store: it could not send it again, and the stream may still serve a newer one.
 	if err != nil && store.Until() == 0 && !store.Restored() && feed.Renewable(at, err) {
@@ -55,6 +61,36 @@ func follow(ctx context.Context, feed *cdc.Log, store *featurestore.Store, logge
 		return nil, 0, unfit(err)
 	}
 	return reader, max(last.Epoch, 1), nil
+}
+
+// refuseUnapplied keeps an external stream from being begun, or renewed, for a store that
+// has not applied all of the embedded stream that it followed before: PostgreSQL was told
+// to forget that, and a store that was killed goes back to what it has in tables.
+func refuseUnapplied(ctx context.Context, feed *cdc.Log, at cdc.Place, located error, dataDir string, logger *slog.Logger) error {
+	if located == nil {
+		state, err := feed.State(ctx)
+		if err != nil || state.Messages > 0 {
+			return err
+		}
+	} else if !feed.Renewable(at, located) {
+		return nil // it is refused anyhow
+	}
+	dir := filepath.Join(dataDir, "stream")
+	p, err := openedStream(ctx, at, cdc.LogConfig{Dir: dir, Existing: true, Logger: logger})
+	if ofStream(err) {
+		return nil // none that goes on where the store stands
+	}
+	if err != nil {
+		return fmt.Errorf("look for changes in %s that the store has not applied: %w", dir, err)
+	}
+	if err := p.close(); err != nil {
+		return err
+	}
+	if p.Last > p.After {
+		return fmt.Errorf("the embedded stream in %s holds %d messages that the store has not applied, and PostgreSQL may have forgotten: run ingest --until-caught-up without --nats-url first; if they are not wanted, remove %s",
+			dir, p.Last-p.After, dir)
+	}
+	return nil
 }
 
 // unfit adds to an error of the stream what mends it, if the error does not say

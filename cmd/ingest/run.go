@@ -135,7 +135,7 @@ func (c *runCommand) follow(p *program) (err error) {
 	}
 	defer func() { err = errors.Join(err, feed.Close()) }()
 
-	reader, epoch, err := follow(p.ctx, feed, store, logger)
+	reader, epoch, err := follow(p.ctx, feed, store, p.common.DataDir, logger)
 	if err != nil {
 		return err
 	}
