@@ -29,12 +29,14 @@ func (s *Store) loadRetention(txn *badger.Txn) error {
 }
 
 // Floor is the moment from which on history is whole: the store's birth until
-// something older was removed. 0 without a complete backfill. It never falls.
+// something older was removed. 0 without a complete backfill. It never falls, unless a
+// crash takes back what was removed, too (Options.Replayable).
 func (s *Store) Floor() change.Version {
 	return max(s.published.Load().state.Birth, s.leases.floorNow())
 }
 
-// noteFloor puts a new retention floor on disk, synced.
+// noteFloor writes a new retention floor. It is there before anything below it is
+// removed, after a crash too, since commits get to disk in their order.
 func (s *Store) noteFloor(floor change.Version) error {
 	if err := s.hook.Before(durable.RaiseFloor); err != nil {
 		return fmt.Errorf("note the retention floor %s: %w", floor, err)

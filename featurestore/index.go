@@ -157,7 +157,7 @@ func (s *Store) VersionBefore(lsn change.LSN) (change.Version, error) {
 	prefix := binary.BigEndian.AppendUint32([]byte{prefixIndex}, uint32(st.Epoch))
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix, Reverse: true})
 	defer it.Close()
-	// A group may be on disk and not published yet: its versions do not count.
+	// A group may be written and not published yet: its versions do not count.
 	it.Seek(appendIndexKey(nil, indexed{st.Epoch, lsn, st.Version}))
 	if !it.Valid() {
 		return 0, s.indexError(txn, prefix, lsn)

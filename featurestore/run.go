@@ -26,7 +26,7 @@ type Input interface {
 // something is wrong. Messages at or below the watermark are ignored.
 //
 // Many messages are written as one group, which is closed when it is full or
-// when in has nothing ready; while one group is synced the next is filled.
+// when in has nothing ready; while one group is written the next is filled.
 //
 // When ctx ends, Run returns its cause; what is not written then comes again
 // from the stream. Errors for a caller to tell apart: *ChainError,

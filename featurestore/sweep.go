@@ -50,7 +50,7 @@ type Swept struct {
 //
 // A pass raises the retention floor to the newest closed moment less the history,
 // but never above what a view's lease, a kept version or an open refill needs,
-// and puts that on disk. Then it removes of each row the versions that were
+// and writes that. Then it removes of each row the versions that were
 // superseded at the floor; the one that holds there stays, unless it is a
 // tombstone. Tombstones also stay for a day, for a refill that is under way.
 // Versions of abandoned transactions go too. What is removed nobody can meet:

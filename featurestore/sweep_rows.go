@@ -41,7 +41,7 @@ func (r *removal) add(key []byte, value int64) error {
 	return nil
 }
 
-// commit removes what was gathered, synced.
+// commit removes what was gathered.
 func (r *removal) commit() error {
 	if len(r.ends) == 0 {
 		return r.p.check()

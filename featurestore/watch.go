@@ -111,7 +111,7 @@ func (w *Watch) Take(asOf change.Version, fn func(entity, id string)) (whole boo
 	return whole
 }
 
-// show publishes what a group that is on disk says, after telling the watches.
+// show publishes what a group that is written says, after telling the watches.
 func (s *Store) show(g *group) {
 	s.watches.mu.Lock()
 	defer s.watches.mu.Unlock()
