@@ -232,7 +232,6 @@ func (s *Source) attempt(ctx context.Context) (connected, streamed bool, err err
 			return true, false, err
 		}
 	}
-	s.status.state(Streaming)
 	return true, true, s.stream(ctx, f, sys.Origin, admin, repl)
 }
 

@@ -79,15 +79,17 @@ func faultHook() (durable.Hook, error) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		// Whoever counts the lines and then arms is ahead of the first that counts.
+		if arm != "" {
+			if _, err := os.Stat(arm); err == nil {
+				arm, n = "", 0
+			}
+		}
 		if _, err := fmt.Fprintf(trace, "%s\t%d\n", s, position); err != nil {
 			return err
 		}
-		n++
-		if arm != "" {
-			if _, err := os.Stat(arm); err != nil {
-				return nil // not armed yet
-			}
-			arm, n = "", 1
+		if n++; arm != "" {
+			return nil // not armed yet
 		}
 		if !armed || n-1 != at && (string(s) != where || positive && position == 0) {
 			return nil
