@@ -188,13 +188,19 @@ func (s *Store) fill(value []byte) error {
 	return nil
 }
 
-// logs are Badger's logs of memtables.
-func (s *Store) logs() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(s.dir, "*.mem"))
+// logs are Badger's logs of memtables. The directory may have any name, so that it is
+// no pattern.
+func (s *Store) logs() (paths []string, err error) {
+	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the files of store %s: %w", s.dir, err)
 	}
-	return files, nil
+	for _, f := range files {
+		if filepath.Ext(f.Name()) == ".mem" {
+			paths = append(paths, filepath.Join(s.dir, f.Name()))
+		}
+	}
+	return paths, nil
 }
 
 // recover makes a store that was not closed one that Badger can be trusted with.

@@ -18,8 +18,11 @@ import (
 // now would leave. The manifest goes first, since the tables that it names are whole.
 func crashed(t *testing.T, dir string) string {
 	t.Helper()
-	to := t.TempDir()
+	to := filepath.Join(t.TempDir(), "data [1]*") // a name that would be a pattern
 	files, err := os.ReadDir(dir)
+	if err == nil {
+		err = os.Mkdir(to, 0o700)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
