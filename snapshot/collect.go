@@ -49,9 +49,9 @@ type collector struct {
 	out       *spill.Writer
 	entity    string
 	pseudonym []byte
-	// rows are those of the entity that were not handed to out yet, at most
-	// spill.ChunkRows. They go to one partition, all at once.
-	rows      *spill.Batch
+	rows      *spill.Pending // of the entity's partition
+	// whole says that the row before is not that of the example before.
+	whole     bool
 	entities  *pseudonymizer
 	negatives *labels.Hasher
 	splits    *labels.Hasher
@@ -78,7 +78,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 	step := b.step("join", int64(n))
 	for i := range workers {
 		c := &collector{
-			b: b, out: b.set.Writer(i), rows: spill.NewBatchOf(b.plan.kinds, spill.ChunkRows), entities: newPseudonymizer(key, b.plan.entityHex),
+			b: b, out: b.set.Writer(i), entities: newPseudonymizer(key, b.plan.entityHex),
 			negatives: labels.NewHasher(labels.DomainNegatives, b.Seed),
 			splits:    labels.NewHasher(labels.DomainSplit, b.Seed),
 			found: collected{
@@ -92,7 +92,7 @@ func (b *build) collect(ctx context.Context, source exampleSource) (*collected, 
 			for {
 				part := int(next.Add(1)) - 1
 				if part >= n {
-					return errors.Join(c.hand(), c.out.Flush())
+					return c.out.Flush()
 				}
 				tally, err := source.scan(ctx, part, c.add)
 				if err != nil {
@@ -160,110 +160,129 @@ func (c *collector) add(e *pit.Example) error {
 	switch def := c.b.Definition; {
 	case e.Exact >= pit.Inexact && c.b.Inexact == Drop:
 		c.found.inexact++
+		c.whole = true
 		return nil
 	case labelled && e.Immature && def.Example.DropImmature:
 		c.found.immature++
+		c.whole = true
 		return nil
 	case labelled && e.Censored && def.Labels.DropCensored:
 		c.found.censored++
+		c.whole = true
 		return nil
 	}
-	if e.EntityID != c.entity || c.pseudonym == nil || c.rows.Rows == spill.ChunkRows {
-		if err := c.hand(); err != nil {
-			return err
-		}
-		c.entity = e.EntityID
+	if e.EntityID != c.entity || c.rows == nil {
+		c.entity, c.whole = e.EntityID, true
 		c.pseudonym = append(c.pseudonym[:0], c.entities.raw(e.EntityID)...)
+		c.rows = c.out.Row(int(c.pseudonym[0]))
 	}
-	cols := c.rows.Columns
-	cols[spillEntity].AppendBytes(c.pseudonym, true)
-	cols[spillID].AppendText(e.ID, true)
-	cols[spillTime].AppendInt(e.Time, true)
-	cols[spillExact].AppendInt(int64(e.Exact), true)
+	row := row{Pending: c.rows, same: e.Same}
+	if c.whole || c.rows.Rows == 0 || len(row.same) != p.places {
+		row.same = nil
+	}
+	c.whole = false
+	if row.same == nil {
+		row.Set(spillEntity).AppendBytes(c.pseudonym, true)
+	}
+	row.Set(spillID).AppendText(e.ID, true)
+	row.Set(spillTime).AppendInt(e.Time, true)
+	row.Set(spillExact).AppendInt(int64(e.Exact), true)
 	c.found.exact[e.Exact]++
 	if labelled {
-		c.dataset(e, cols)
+		c.dataset(e, row)
 	} else {
-		c.features(e, cols)
+		c.features(e, row)
 	}
-	c.rows.Rows++
-	return nil
+	return c.out.Done(int(c.pseudonym[0]))
 }
 
-// hand hands the entity's rows to its partition.
-func (c *collector) hand() error {
-	if c.rows.Rows == 0 {
-		return nil
-	}
-	err := c.out.Add(int(c.pseudonym[0]), c.rows)
-	c.rows.Reset()
-	return err
+// row is the row that an example is added as.
+type row struct {
+	*spill.Pending
+	same []bool // pit.Example.Same, nil if it does not hold of the row before
 }
+
+// holds says whether the row before has the value that stands in a place of
+// pit.Example.Same.
+func (r *row) holds(place int) bool { return r.same != nil && r.same[place] }
 
 // features adds what step 5 shows of the example.
-func (c *collector) features(e *pit.Example, cols []spill.Column) {
+func (c *collector) features(e *pit.Example, row row) {
 	for i := range c.b.plan.columns {
-		if col := &c.b.plan.columns[i]; col.spill >= 0 {
+		if col := &c.b.plan.columns[i]; col.spill >= 0 && !row.holds(col.derived) {
 			v := pit.Fill(col.Column, e.Columns[col.derived])
-			appendValue(&cols[col.spill], &v)
+			appendValue(row.Set(col.spill), &v)
 		}
 	}
 }
 
 // dataset adds the example as it was found, gaps and all, since steps 8 to 10
 // look at them, and what decides whether and where its row goes.
-func (c *collector) dataset(e *pit.Example, cols []spill.Column) {
+func (c *collector) dataset(e *pit.Example, row row) {
 	p := c.b.plan
-	cols[spillOutcome].AppendInt(int64(e.Outcome), true)
+	row.Set(spillOutcome).AppendInt(int64(e.Outcome), true)
 	c.found.outcomes[e.Outcome]++
 	if e.Outcome == p.sampled {
 		h := c.negatives.Hash(e.ID)
 		c.found.negative.Add(h)
-		cols[spillNegative].AppendInt(int64(h), true)
+		row.Set(spillNegative).AppendInt(int64(h), true)
 	} else {
-		cols[spillNegative].AppendInt(0, false)
+		row.Set(spillNegative).AppendInt(0, false)
 	}
-	cols[spillSplit].AppendInt(int64(c.splits.Hash(e.ID)), true)
+	row.Set(spillSplit).AppendInt(int64(c.splits.Hash(e.ID)), true)
 
 	for i := range p.stored.floats {
 		s := &p.stored.floats[i]
+		if row.holds(s.derived) {
+			continue
+		}
 		v := &e.Columns[s.derived]
 		f, finite := float32(0), false
 		if v.Valid {
 			f, finite = pit.Clip(s.clip, v.Float)
 		}
-		cols[s.spill].AppendFloat(f, finite)
+		row.Set(s.spill).AppendFloat(f, finite)
 	}
 	for i := range p.stored.ints {
 		s := &p.stored.ints[i]
+		if row.holds(s.derived) {
+			continue
+		}
 		v := &e.Columns[s.derived]
-		cols[s.spill].AppendInt(v.Int, v.Valid)
+		row.Set(s.spill).AppendInt(v.Int, v.Valid)
 	}
 	for i := range p.stored.texts {
 		s := &p.stored.texts[i]
+		if row.holds(s.derived) {
+			continue
+		}
 		v := &e.Columns[s.derived]
-		cols[s.spill].AppendText(v.Text, v.Valid)
+		row.Set(s.spill).AppendText(v.Text, v.Valid)
 	}
 	missing := int64(0)
 	for i, at := range p.required {
-		col := &p.columns[at]
-		valid := cols[col.spill].Valid
-		if !valid[len(valid)-1] {
+		if !row.Has(p.columns[at].spill) {
 			missing = int64(i) + 1
 			break
 		}
 	}
-	cols[spillMissing].AppendInt(missing, true)
+	row.Set(spillMissing).AppendInt(missing, true)
 	for _, v := range p.values {
-		appendValue(&cols[v.spill], &e.Values[v.value])
+		if !row.holds(len(e.Columns) + v.value) {
+			appendValue(row.Set(v.spill), &e.Values[v.value])
+		}
 	}
+	path := len(e.Columns) + len(e.Values)
 	for rule, places := range p.uniform {
-		for path, at := range places {
-			v := pit.Value{}
-			if rule < len(e.Uniform) && path < len(e.Uniform[rule]) {
-				v = e.Uniform[rule][path]
+		for k, at := range places {
+			if !row.holds(path) {
+				v := pit.Value{}
+				if rule < len(e.Uniform) && k < len(e.Uniform[rule]) {
+					v = e.Uniform[rule][k]
+				}
+				appendValue(row.Set(at), &v)
 			}
-			appendValue(&cols[at], &v)
+			path++
 		}
 	}
 }

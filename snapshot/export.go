@@ -170,8 +170,7 @@ func (x *exporter) divide() error {
 		p.rows = append(p.rows, i)
 		p.user = append(p.user, x.users)
 		id := x.id(x.order[k])
-		out := x.idOut.Row(int(id[0]))
-		out.Columns[0].AppendBytes(id, true)
+		x.idOut.Row(int(id[0])).Set(0).AppendBytes(id, true)
 		if err := x.idOut.Done(int(id[0])); err != nil {
 			return err
 		}

@@ -88,6 +88,7 @@ type plan struct {
 	timeColumn             string // "" if no column shows t
 	// stored are the spilled columns by the kind of their values.
 	stored  struct{ floats, ints, texts []storedColumn }
+	places  int // of pit.Example.Same
 	sampled int // outcome that negative sampling thins out, -1 if none
 	goal    int
 }
@@ -112,6 +113,10 @@ func newPlan(def *definition.Definition, stage string) (*plan, error) {
 	}
 	if stage == StageFeatures {
 		p.kinds = p.kinds[:spillOutcome]
+	}
+	p.places = len(def.Columns) + len(def.Values)
+	for _, rule := range def.Gates.Uniform {
+		p.places += len(rule.Of)
 	}
 	table := def.Table(def.Example.Table)
 	if table == nil {

@@ -37,7 +37,7 @@ func joined(tb testing.TB, view *memoryView, def *definition.Definition) []pit.E
 			c.ID, c.EntityID = e.ID, e.EntityID
 			c.Columns = append([]pit.Value(nil), e.Columns...)
 			c.Values = append([]pit.Value(nil), e.Values...)
-			c.Uniform = nil
+			c.Uniform, c.Same = nil, nil
 			for _, of := range e.Uniform {
 				c.Uniform = append(c.Uniform, append([]pit.Value(nil), of...))
 			}

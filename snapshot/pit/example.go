@@ -77,6 +77,10 @@ type Example struct {
 	// Uniform holds the text of each path of Definition.Gates.Uniform, by rule
 	// and path; invalid where the example has none.
 	Uniform [][]Value
+	// Same says of each of Columns, then of Values, then of the paths of Uniform,
+	// that it is what the example handed out before had there, one of the same
+	// entity. Nil says nothing.
+	Same []bool
 }
 
 // Tally counts what a join met, by name. Tallies of ranges add up.

@@ -6,6 +6,7 @@ func (j *Joiner) Forget() {
 	j.release()
 	if j.related != nil {
 		j.related.versions.forget()
+		j.related.derived = nil
 	}
 	for i := range j.tables {
 		for _, r := range j.tables[i].rows {
@@ -33,3 +34,16 @@ func (p *Program) Plain() {
 	}
 	p.plan, p.uniform = alone(p.steps), alone(gates)
 }
+
+// Derived is the number of records that the store's joiners share.
+func (s *RelatedStore) Derived() (n int) {
+	for i := range s.shared.refs {
+		if s.shared.refs[i].Load() != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// Shares says whether the joiner shares what it derives with others.
+func (j *Joiner) Shares() bool { return j.related.derived != nil }

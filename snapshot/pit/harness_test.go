@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
@@ -207,9 +210,31 @@ func join(t testing.TB, def *definition.Definition, v pit.View, window time.Dura
 			t.Error(err)
 		}
 	}()
-	j := p.NewJoiner(related, o)
 	all := map[string]got{}
+	tally := joinWith(t, def, v, p, p.NewJoiner(related, o), all)
+	// Another joiner finds what the first one left to all.
+	again := map[string]got{}
+	second := joinWith(t, def, v, p, p.NewJoiner(related, o), again)
+	if diff := cmp.Diff(all, again) + cmp.Diff(tally, second); diff != "" {
+		t.Errorf("a second joiner joins otherwise (-first +second):\n%s", diff)
+	}
+	if late := related.Lateness(); len(late) > 0 {
+		if tally.Lateness == nil {
+			tally.Lateness = map[string]*pit.Lateness{}
+		}
+		maps.Copy(tally.Lateness, late)
+	}
+	return all, tally
+}
+
+// joinWith joins all entities of the view, and holds Example.Same against what the
+// example before had.
+func joinWith(t testing.TB, def *definition.Definition, v pit.View, p *pit.Program, j *pit.Joiner, all map[string]got) pit.Tally {
+	t.Helper()
+	ctx := context.Background()
 	var tally pit.Tally
+	var before []pit.Value
+	var entity string
 	one := func(e *history.Entity) error {
 		return j.Entity(e, &tally, func(x *pit.Example) error {
 			if _, twice := all[x.ID]; twice {
@@ -223,6 +248,15 @@ func join(t testing.TB, def *definition.Definition, v pit.View, window time.Dura
 				render(g.Columns, &def.Columns[i], x.Columns[i])
 			}
 			all[strings.Clone(x.ID)] = g
+			now := slices.Concat(x.Columns, x.Values, slices.Concat(x.Uniform...))
+			for i, same := range x.Same {
+				if same && (x.EntityID != entity || now[i] != before[i]) {
+					t.Errorf("example %s of %s after one of %s: value %d is said to be the same, and is %+v", x.ID, x.EntityID, entity, i, now[i])
+				}
+			}
+			if before, entity = now, x.EntityID; len(x.Same) != len(now) {
+				t.Errorf("%d values are said to be the same or not, of %d", len(x.Same), len(now))
+			}
 			return nil
 		})
 	}
@@ -235,13 +269,7 @@ func join(t testing.TB, def *definition.Definition, v pit.View, window time.Dura
 			t.Fatal(err)
 		}
 	}
-	if late := related.Lateness(); len(late) > 0 {
-		if tally.Lateness == nil {
-			tally.Lateness = map[string]*pit.Lateness{}
-		}
-		maps.Copy(tally.Lateness, late)
-	}
-	return all, tally
+	return tally
 }
 
 func render(into map[string]string, c *definition.Column, v pit.Value) {

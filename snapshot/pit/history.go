@@ -52,6 +52,8 @@ type rowState struct {
 	lent  bool
 	data  *spilledRow
 	from  int
+	// number is that of the first version of a lent row in the store's derivedStore.
+	number uint64
 }
 
 // version is the state of one of the row's versions.

@@ -56,6 +56,7 @@ type Joiner struct {
 	values  []Value // what ex shows of them: columns, values, paths of the gates
 	// standing is what the parts of the plan left behind, by number.
 	standing []standing
+	steady   []bool // by number: the part's values are those of the example before
 	faults   []faultCount
 	// faultNames are the names under which faults are counted.
 	faultNames map[faultCount]string
@@ -101,13 +102,14 @@ func (p *Program) NewJoiner(related Related, o Options) *Joiner {
 		scratch: newScratch(256), tables: make([]tableState, len(p.tables)), source: make([]*version, p.sources),
 	}
 	if related != nil {
-		j.related = newRelatedCache(related, p, o.CacheBytes)
+		j.related = newRelatedCache(related, p, o)
 	}
 	all := len(p.def.Columns) + len(p.def.Values)
 	for _, n := range p.uniforms {
 		all += n
 	}
 	j.values, j.standing, j.faultNames = make([]Value, all), make([]standing, p.parts), map[faultCount]string{}
+	j.ex.Same, j.steady = make([]bool, all), make([]bool, p.parts)
 	rest := j.values
 	share := func(n int) (of []Value) {
 		of, rest = rest[:n:n], rest[n:]

@@ -17,6 +17,9 @@ type relation struct {
 	// byEntity is the pair whose column is the table's entity id, -1 if none
 	// is: the entity is then found directly, without an index of columns.
 	byEntity int
+	// whole says that it is the only pair: then every version of the table's rows
+	// matches that the entity of the id has.
+	whole bool
 }
 
 // relations lists the alternatives of all rows that are found by match.
@@ -46,6 +49,7 @@ func relations(def *definition.Definition, tables []*table) ([]relation, error) 
 					rel.byEntity = i
 				}
 			}
+			rel.whole = rel.byEntity >= 0 && len(match) == 1
 			list = append(list, rel)
 		}
 	}
@@ -146,6 +150,9 @@ func (j *Joiner) find(a *alternative, where *filter) *version {
 			}
 			return nil
 		}
+		if rel.whole && e.id != string(j.key) {
+			continue // another with the same hash
+		}
 		for i := range e.rows {
 			r := &e.rows[i]
 			if r.table != rel.table {
@@ -155,7 +162,10 @@ func (j *Joiner) find(a *alternative, where *filter) *version {
 			if v == nil {
 				continue
 			}
-			same, late := j.matches(v, rel, operands)
+			same, late := true, false
+			if !rel.whole {
+				same, late = j.matches(v, rel, operands)
+			}
 			if !same && (how == live && !late || !j.everMatched(r, rel, operands)) {
 				continue
 			}

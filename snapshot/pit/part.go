@@ -21,7 +21,8 @@ type part struct {
 	// source is that of the row if there is just one, else none; place says which
 	// of its version's shows the part has.
 	source, place int
-	number        int // among all parts of the program
+	number        int       // among all parts of the program
+	packings      []packing // of the steps
 	runs          []run
 }
 
@@ -119,6 +120,7 @@ func (c *compiler) parts(steps []step) []part {
 		p := &list[i]
 		slices.SortStableFunc(p.steps, func(a, b step) int { return cmp.Compare(a.out, b.out) })
 		for k := range p.steps {
+			p.packings = append(p.packings, packingOf(c.p.output(p.steps[k].out)))
 			if n := len(p.runs); n > 0 && p.steps[k].out == p.steps[k-1].out+1 {
 				p.runs[n-1].n++
 				continue
@@ -138,8 +140,17 @@ func (j *Joiner) follow(plan []part) {
 			continue
 		}
 		s := &j.standing[p.number]
-		if j.changed&p.on != 0 {
+		changed := j.changed&p.on != 0
+		if changed {
 			j.renew(p, s)
+		}
+		if steady := &j.steady[p.number]; *steady == changed {
+			*steady = !changed
+			for _, r := range p.runs {
+				for k := range r.n {
+					j.ex.Same[r.out+k] = !changed
+				}
+			}
 		}
 		j.inexact = j.inexact || s.late
 		if len(s.faults) > 0 {
@@ -155,6 +166,10 @@ func (j *Joiner) renew(p *part, s *standing) {
 		return
 	}
 	v := j.source[p.source]
+	lent := v.row.lent && j.related.derived != nil
+	if lent && j.related.derived.show(v.row.number+uint64(v.index), p, j.values, s) {
+		return
+	}
 	if v.shown == nil {
 		v.shown = v.mem.shown.take(v.row.table.shows)
 		clear(v.shown)
@@ -169,6 +184,9 @@ func (j *Joiner) renew(p *part, s *standing) {
 		m.done, m.values = true, v.mem.values.take(len(p.steps))
 		for _, r := range p.runs {
 			copy(m.values[r.step:r.step+r.n], j.values[r.out:])
+		}
+		if lent && j.err == nil {
+			j.related.derived.keep(v.row.number+uint64(v.index), p, j.values, &m.standing)
 		}
 	}
 	*s = m.standing

@@ -135,6 +135,18 @@ func (p *Program) out(t target) int {
 	return t.index
 }
 
+// output is the type of what stands at out, the text of a path behind the values.
+func (p *Program) output(out int) definition.OutputType {
+	columns := len(p.def.Columns)
+	switch {
+	case out < columns:
+		return p.def.Columns[out].Type
+	case out < columns+len(p.def.Values):
+		return p.def.Values[out-columns].Type
+	}
+	return definition.String
+}
+
 // slot is the place of a column that is read.
 func (t *table) slot(column string) int {
 	slot := t.info.Slot(column)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"dreamfeed/internal/change"
 	"dreamfeed/internal/definition"
@@ -53,6 +54,9 @@ type RelatedStore struct {
 	spilled  slab[spilledRow]
 	known    slab[int64]
 	ends     slab[uint32]
+	lentOut  uint64 // versions in held
+	sharing  sync.Once
+	shared   *derivedStore
 	chunk    []byte // data of versions
 	used     int64
 	file     *os.File
@@ -179,7 +183,7 @@ func (s *RelatedStore) scan(ctx context.Context, view View, def *definition.Defi
 
 // Close gives the memory and the temporary file back.
 func (s *RelatedStore) Close() error {
-	s.held, s.indexes, s.places, s.chunk = nil, nil, nil, nil
+	s.held, s.indexes, s.places, s.chunk, s.shared = nil, nil, nil, nil, nil
 	s.rows, s.versions = slab[history.Row]{}, slab[history.Version]{}
 	s.lent, s.spilled, s.known, s.ends = slab[lentRow]{}, slab[spilledRow]{}, slab[int64]{}, slab[uint32]{}
 	if s.file == nil {
@@ -249,6 +253,19 @@ func (s *RelatedStore) lend(number uint64) (*history.Entity, []lentRow) {
 	return &h.Entity, h.rows
 }
 
+// derived implements lender. The first program has it, for joins as of the moment
+// of the store: what a version shows may rest on newer ones.
+func (s *RelatedStore) derived(p *Program, o Options) *derivedStore {
+	if o.AsOf != s.asOf || o.horizon() != s.horizon {
+		return nil
+	}
+	s.sharing.Do(func() { s.shared = newDerivedStore(p, s.lentOut, derivedBytes) })
+	if s.shared.program != p {
+		return nil
+	}
+	return s.shared
+}
+
 // hold keeps a copy of a history in memory, or of the heads of its versions, if
 // there is room for that.
 func (s *RelatedStore) hold(e *history.Entity, dir string) (held bool, err error) {
@@ -269,6 +286,8 @@ func (s *RelatedStore) hold(e *history.Entity, dir string) (held bool, err error
 	for i := range e.Rows {
 		from, to := &e.Rows[i], &h.Rows[i]
 		*to = history.Row{Table: from.Table, Versions: s.versions.take(len(from.Versions))}
+		h.rows[i].first = s.lentOut
+		s.lentOut += uint64(len(from.Versions))
 		copy(to.Versions, from.Versions)
 		if len(to.Versions) > manyVersions && ordered(to.Versions) {
 			h.rows[i].known = s.known.take(len(to.Versions))

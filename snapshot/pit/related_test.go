@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,103 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 	}
 	if spilled["memory"] != 0 || spilled["heads"] == 0 || spilled["heads"] >= spilled["file"] {
 		t.Errorf("spilled %v: want nothing, some, more", spilled)
+	}
+}
+
+// TestJoinersAtOnceShareWhatTheyDerive: whoever derives the values of a version first,
+// all show the same, and what one shows is not derived again by another.
+func TestJoinersAtOnceShareWhatTheyDerive(t *testing.T) {
+	const things, versions, offers, joiners = 4, 50, 400, 4
+	def := load(t, "testdata/club.yaml")
+	facts := []fact{person(sec(100), sec(100), true, "p")}
+	for i := range things {
+		for k := range versions {
+			f := thing(sec(200+int64(k)*10), cols{"id": fmt.Sprint("t", i), "a": "a", "b": "b", "score": strconv.Itoa(i*1000 + k), "made": nil, "changed": nil})
+			f.Entity, f.Key = fmt.Sprint("t", i), fmt.Sprint("t", i)
+			facts = append(facts, f)
+		}
+	}
+	for i := range offers {
+		at := 205 + int64(i*7%(versions*10))
+		o := offer(sec(at)+1, sec(at), cols{"id": fmt.Sprint("o", i), "thing": fmt.Sprint("t", i%things)})
+		o.Key = fmt.Sprint("o", i)
+		facts = append(facts, o)
+	}
+	v := build(t, def, catalog(def, sec(100), sec(300+versions*10)), facts)
+	p, err := pit.Compile(def, &v.info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := pit.Options{Window: time.Hour, CacheBytes: 1}
+	store := related(t, v, def, o, 1<<20)
+	found := make([]map[string]got, joiners)
+	var group sync.WaitGroup
+	for i := range found {
+		found[i] = map[string]got{}
+		group.Go(func() { joinWith(t, def, v, p, p.NewJoiner(store, o), found[i]) })
+	}
+	group.Wait()
+	if len(found[0]) != offers {
+		t.Fatalf("%d examples, want %d", len(found[0]), offers)
+	}
+	for i := range found {
+		if diff := cmp.Diff(found[0], found[i]); diff != "" {
+			t.Errorf("joiner %d joins otherwise than joiner 0:\n%s", i, diff)
+		}
+	}
+	if kept := store.Derived(); kept < things*versions*9/10 {
+		t.Errorf("%d records are kept, of %d versions that are met", kept, things*versions)
+	}
+	before := store.Derived()
+	joinWith(t, def, v, p, p.NewJoiner(store, o), map[string]got{})
+	if now := store.Derived(); now != before {
+		t.Errorf("a joiner that comes later keeps %d records more", now-before)
+	}
+	if j := p.NewJoiner(store, pit.Options{Window: time.Minute}); j.Shares() {
+		t.Error("a joiner of another window shares what rests on another horizon")
+	}
+	if j := p.NewAnswerer(store, 1); j.Shares() {
+		t.Error("who is asked as of many moments shares what rests on one")
+	}
+}
+
+// spendthrift is a Related that always gives all entities: which of them match is for the
+// joiner to find.
+type spendthrift struct {
+	*pit.RelatedStore
+	numbers []uint64
+}
+
+func (s spendthrift) Find([]uint64, int, []byte) ([]uint64, error) { return s.numbers, nil }
+
+// TestOthersThatAreGivenDoNotMatch holds what is found by an entity's id against a
+// Related that gives others too.
+func TestOthersThatAreGivenDoNotMatch(t *testing.T) {
+	const things = 5
+	def := load(t, "testdata/club.yaml")
+	facts := []fact{person(sec(100), sec(100), true, "p")}
+	a := spendthrift{}
+	for i := range things {
+		id := fmt.Sprint("t", i)
+		f := thing(sec(200+int64(i)), cols{"id": id, "a": id, "b": "b", "score": strconv.Itoa(i), "made": nil, "changed": nil})
+		f.Entity, f.Key = id, id
+		o := offer(sec(300), sec(300), cols{"id": fmt.Sprint("o", i), "thing": id})
+		o.Key = fmt.Sprint("o", i)
+		facts = append(facts, f, o)
+		a.numbers = append(a.numbers, uint64(i))
+	}
+	v := build(t, def, catalog(def, sec(100), sec(400)), facts)
+	p, err := pit.Compile(def, &v.info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := pit.Options{Window: time.Hour}
+	a.RelatedStore = related(t, v, def, o, 1<<20)
+	want, got := map[string]got{}, map[string]got{}
+	joinWith(t, def, v, p, p.NewJoiner(a.RelatedStore, o), want)
+	joinWith(t, def, v, p, p.NewJoiner(a, o), got)
+	if diff := cmp.Diff(want, got); diff != "" || len(want) != things || want["o3"].Columns["thing_score"] != "3" {
+		t.Errorf("%d examples, (-want +got):\n%s", len(want), diff)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type relatedCache struct {
 	from     Related
 	versions *versionCache
+	derived  *derivedWriter // nil if entities are not lent
 	limit    int64
 	used     int64
 	rows     uint64 // number of the next row's first version
@@ -24,12 +25,16 @@ type relatedCache struct {
 // which is nil if it is not kept.
 type lender interface {
 	lend(number uint64) (e *history.Entity, rows []lentRow)
+	// derived is what joiners of the program with the options share, nil if they
+	// share nothing.
+	derived(p *Program, o Options) *derivedStore
 }
 
 // lentRow is what is known of a row beside its history.
 type lentRow struct {
 	known []int64     // rowState.known of all its versions
 	data  *spilledRow // where the versions' data are, if not with the versions
+	first uint64      // number of the row's first version among all that are lent
 }
 
 // bytesOf is the memory that an entity takes, of which data is that of the
@@ -47,16 +52,23 @@ func bytesOf(e *history.Entity) (all, data int64) {
 // relatedEntity is an entity with its row states.
 type relatedEntity struct {
 	number         uint64
+	id             string
 	rows           []rowState
 	bytes          int64
 	met            bool // since it was the oldest
 	next, previous *relatedEntity
 }
 
-func newRelatedCache(from Related, p *Program, limit int64) *relatedCache {
+func newRelatedCache(from Related, p *Program, o Options) *relatedCache {
+	limit := o.CacheBytes
 	// Number 0 is that of no version.
 	c := &relatedCache{from: from, versions: newVersionCache(p, limit/2), limit: limit / 2, rows: 1, entries: make(map[uint64]*relatedEntity)}
 	c.ring.next, c.ring.previous = &c.ring, &c.ring
+	if from, ok := from.(lender); ok {
+		if d := from.derived(p, o); d != nil {
+			c.derived = d.writer()
+		}
+	}
 	return c
 }
 
@@ -80,6 +92,7 @@ func (c *relatedCache) load(j *Joiner, number uint64) (*relatedEntity, error) {
 		}
 		e.bytes, _ = bytesOf(h)
 	}
+	e.id = h.ID
 	e.bytes += int64(unsafe.Sizeof(*e)) + int64(len(h.Rows))*int64(unsafe.Sizeof(rowState{}))
 	e.rows = j.load(h, make([]rowState, 0, len(h.Rows)), func(r *rowState, row, from int) {
 		r.kept, r.first, r.lent = c.versions, c.rows, lent
@@ -88,7 +101,7 @@ func (c *relatedCache) load(j *Joiner, number uint64) (*relatedEntity, error) {
 			r.ordered = ordered(r.history)
 			return
 		}
-		r.data, r.from = rows[row].data, from
+		r.data, r.from, r.number = rows[row].data, from, rows[row].first+uint64(from)
 		if known := rows[row].known; known != nil {
 			r.known = known[from : from+len(r.history)]
 		}

@@ -229,7 +229,11 @@ func appendArray(dst []byte, list []*string) []byte {
 // NewAnswerer returns a joiner for Answer: one without a horizon, since that
 // would hide what was deleted. cacheBytes is as in Options.
 func (p *Program) NewAnswerer(related Related, cacheBytes int64) *Joiner {
-	return p.NewJoiner(related, Options{Window: math.MaxInt64, CacheBytes: cacheBytes})
+	j := p.NewJoiner(related, Options{Window: math.MaxInt64, CacheBytes: cacheBytes})
+	if j.related != nil {
+		j.related.derived = nil // it is asked as of many moments
+	}
+	return j
 }
 
 // Answer hands out what the dataset would hold of hypothetical examples of an

@@ -25,18 +25,27 @@ type encoder struct {
 	ends   []byte // of runs
 	starts []int
 	firsts Column // the first rows of runs
+	full   Column // a value for each row
 }
 
-// appendBatch encodes a batch as a chunk, its columns in the order given.
-func (e *encoder) appendBatch(dst []byte, b *Batch, order []int) []byte {
+// appendPending encodes rows as a chunk, their columns in the order given.
+func (e *encoder) appendPending(dst []byte, p *Pending, order []int) ([]byte, error) {
 	header := len(dst)
-	dst = append(dst, make([]byte, headerSize*len(b.Columns))...)
+	dst = append(dst, make([]byte, headerSize*len(p.columns))...)
 	start := len(dst)
 	for i, at := range order {
-		dst = e.appendColumn(dst, &b.Columns[at], b.Rows)
+		c := &p.columns[at]
+		if n := len(c.Valid); n == p.Rows {
+			dst = e.appendColumn(dst, c, n)
+		} else {
+			var err error
+			if dst, err = e.appendValues(dst, c, p.starts[at*ChunkRows:][:n], p.Rows); err != nil {
+				return nil, fmt.Errorf("column %d: %w", at, err)
+			}
+		}
 		binary.LittleEndian.PutUint32(dst[header+headerSize*i:], uint32(len(dst)-start))
 	}
-	return dst
+	return dst, nil
 }
 
 // appendColumn encodes a segment, in runs if these are few.
@@ -45,6 +54,25 @@ func (e *encoder) appendColumn(dst []byte, c *Column, rows int) []byte {
 		return e.appendRuns(dst, c)
 	}
 	return appendEach(dst, c, rows)
+}
+
+// appendValues encodes a segment of rows of which some have the value of the row
+// before: starts are those that have one of their own.
+func (e *encoder) appendValues(dst []byte, c *Column, starts []uint8, rows int) ([]byte, error) {
+	if len(starts) == 0 || starts[0] != 0 {
+		return nil, errors.New("the first row has no value")
+	}
+	e.ends = append(append(e.ends[:0], starts[1:]...), byte(rows))
+	if len(starts) <= rows/perRun {
+		dst = append(append(dst, inRuns, byte(len(e.ends))), e.ends...)
+		return appendEach(dst, c, len(e.ends)), nil
+	}
+	e.full.Kind = c.Kind
+	e.full.Reset()
+	if err := e.full.appendRuns(c, e.ends); err != nil {
+		return nil, err
+	}
+	return appendEach(dst, &e.full, rows), nil
 }
 
 // appendEach encodes a segment row by row.

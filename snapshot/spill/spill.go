@@ -33,7 +33,7 @@ type Set struct {
 // Writer appends rows. It belongs to one goroutine.
 type Writer struct {
 	file    *os.File
-	open    []*Batch // by partition; nil until its first row
+	open    []*Pending // by partition; nil until its first row
 	chunks  [][]chunk
 	kinds   []Kind
 	order   []int
@@ -62,7 +62,7 @@ func New(dir string, kinds []Kind, first []int, partitions, n int) (*Set, error)
 		_ = os.Remove(f.Name())
 		s.writers = append(s.writers, &Writer{
 			file: f, kinds: kinds, order: s.order,
-			open: make([]*Batch, partitions), chunks: make([][]chunk, partitions),
+			open: make([]*Pending, partitions), chunks: make([][]chunk, partitions),
 		})
 	}
 	return s, nil
@@ -104,46 +104,53 @@ func (s *Set) Close() error {
 	return errors.Join(errs...)
 }
 
-// Row returns the batch to which the partition's next row is to be appended,
-// one value a column; Done must follow.
-func (w *Writer) Row(partition int) *Batch {
-	b := w.open[partition]
-	if b == nil {
-		b = NewBatchOf(w.kinds, ChunkRows)
-		w.open[partition] = b
-	}
-	return b
+// Pending are the rows of a partition that are not written yet.
+type Pending struct {
+	Rows    int
+	columns []Column
+	// starts are, by column, the rows for which its values were appended: a value
+	// holds until the next one.
+	starts []uint8
 }
 
-// Done completes the row that was appended to the partition's batch.
+func newPending(kinds []Kind) *Pending {
+	return &Pending{columns: NewBatchOf(kinds, ChunkRows).Columns, starts: make([]uint8, ChunkRows*len(kinds))}
+}
+
+// Set returns the column for one value of the row at hand to be appended to it. A
+// column that is not asked for has the value of the row before; of the first row
+// (Rows is 0) all must be.
+func (p *Pending) Set(column int) *Column {
+	c := &p.columns[column]
+	p.starts[column*ChunkRows+len(c.Valid)] = uint8(p.Rows)
+	return c
+}
+
+// Has says whether the row at hand, after what was set, has a value in the column.
+func (p *Pending) Has(column int) bool {
+	valid := p.columns[column].Valid
+	return valid[len(valid)-1]
+}
+
+// Row returns where the columns of the partition's next row are to be set; Done
+// must follow.
+func (w *Writer) Row(partition int) *Pending {
+	p := w.open[partition]
+	if p == nil {
+		p = newPending(w.kinds)
+		w.open[partition] = p
+	}
+	return p
+}
+
+// Done completes the row of the partition.
 func (w *Writer) Done(partition int) error {
-	b := w.open[partition]
-	b.Rows++
-	if b.Rows < ChunkRows {
+	p := w.open[partition]
+	p.Rows++
+	if p.Rows < ChunkRows {
 		return nil
 	}
 	return w.flush(partition)
-}
-
-// Add appends the rows of a batch of the set's kinds. For rows that go to the
-// same partition it is cheaper than one by one: the memory of a column is looked
-// up once for all of them.
-func (w *Writer) Add(partition int, rows *Batch) error {
-	for from := 0; from < rows.Rows; {
-		b := w.Row(partition)
-		end := min(rows.Rows, from+ChunkRows-b.Rows)
-		for i := range b.Columns {
-			b.Columns[i].AppendRange(&rows.Columns[i], from, end)
-		}
-		b.Rows += end - from
-		from = end
-		if b.Rows == ChunkRows {
-			if err := w.flush(partition); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Flush writes what is buffered and frees the buffers.
@@ -157,18 +164,23 @@ func (w *Writer) Flush() error {
 	return nil
 }
 
-func (w *Writer) flush(partition int) error {
-	b := w.open[partition]
-	if b == nil || b.Rows == 0 {
+func (w *Writer) flush(partition int) (err error) {
+	p := w.open[partition]
+	if p == nil || p.Rows == 0 {
 		return nil
 	}
-	w.scratch = w.encoder.appendBatch(w.scratch[:0], b, w.order)
+	if w.scratch, err = w.encoder.appendPending(w.scratch[:0], p, w.order); err != nil {
+		return err
+	}
 	if _, err := w.file.Write(w.scratch); err != nil {
 		return fmt.Errorf("write spill file: %w", err)
 	}
-	w.chunks[partition] = append(w.chunks[partition], chunk{offset: w.offset, size: uint32(len(w.scratch)), rows: uint32(b.Rows)})
+	w.chunks[partition] = append(w.chunks[partition], chunk{offset: w.offset, size: uint32(len(w.scratch)), rows: uint32(p.Rows)})
 	w.offset += int64(len(w.scratch))
-	b.Reset()
+	p.Rows = 0
+	for i := range p.columns {
+		p.columns[i].Reset()
+	}
 	return nil
 }
 
