@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -299,6 +301,19 @@ func sameText(c *spill.Column, i, j int) bool {
 	return c.Valid[i] == c.Valid[j] && bytes.Equal(c.Text(i), c.Text(j))
 }
 
+// headed is a row with the first bytes of its text, which tell most texts apart.
+type headed struct {
+	head uint64
+	row  int
+}
+
+// head is the first bytes of a text, in their order.
+func head(text []byte) uint64 {
+	var first [8]byte
+	copy(first[:], text)
+	return binary.BigEndian.Uint64(first[:])
+}
+
 // duplicates counts the rows whose id's pseudonym another row has too.
 func (b *build) duplicates(ctx context.Context, ids *spill.Set) (int64, error) {
 	var total atomic.Int64
@@ -307,7 +322,7 @@ func (b *build) duplicates(ctx context.Context, ids *spill.Set) (int64, error) {
 	for range b.Workers {
 		group.Go(func() error {
 			scanner := ids.Scanner([]int{0})
-			var list [][]byte
+			var list []headed
 			for {
 				p := int(next.Add(1)) - 1
 				if p >= partitions {
@@ -317,13 +332,19 @@ func (b *build) duplicates(ctx context.Context, ids *spill.Set) (int64, error) {
 				if err != nil {
 					return fmt.Errorf("look for duplicate ids: %w", err)
 				}
+				ids := &rows.Columns[0]
 				list = list[:0]
 				for i := range rows.Rows {
-					list = append(list, rows.Columns[0].Text(i))
+					list = append(list, headed{head(ids.Text(i)), i})
 				}
-				slices.SortFunc(list, bytes.Compare)
+				slices.SortFunc(list, func(x, y headed) int {
+					if c := cmp.Compare(x.head, y.head); c != 0 {
+						return c
+					}
+					return bytes.Compare(ids.Text(x.row), ids.Text(y.row))
+				})
 				for i := 1; i < len(list); i++ {
-					if bytes.Equal(list[i], list[i-1]) {
+					if list[i].head == list[i-1].head && bytes.Equal(ids.Text(list[i].row), ids.Text(list[i-1].row)) {
 						total.Add(1)
 					}
 				}

@@ -31,16 +31,23 @@ func keyFloat(k uint32) float32 {
 func intKey(v int64) uint32 { return uint32(int32(v)) ^ 1<<31 }
 func keyInt(k uint32) int64 { return int64(int32(k ^ 1<<31)) }
 
-// key is the key of the column's value in the row.
-func (c *column) key(rows *spill.Batch, i int) (uint32, bool) {
-	from := &rows.Columns[c.spill]
-	if !from.Valid[i] {
-		return 0, false
-	}
+// keys appends the keys of the column's values in some rows.
+func (c *column) keys(keys []uint32, batch *spill.Batch, rows []int) []uint32 {
+	from := &batch.Columns[c.spill]
 	if c.Type == definition.Float32 {
-		return floatKey(from.Floats[i]), true
+		for _, i := range rows {
+			if from.Valid[i] {
+				keys = append(keys, floatKey(from.Floats[i]))
+			}
+		}
+		return keys
 	}
-	return intKey(from.Ints[i]), true
+	for _, i := range rows {
+		if from.Valid[i] {
+			keys = append(keys, intKey(from.Ints[i]))
+		}
+	}
+	return keys
 }
 
 // number is the value with the key.
@@ -75,7 +82,7 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 	if len(p.numeric) == 0 {
 		return n, nil
 	}
-	count := func(name string, columns []int, half func(numeric int, key uint32) (uint16, bool)) ([]halves, error) {
+	count := func(name string, columns []int, add func(counts *halves, numeric int, keys []uint32)) ([]halves, error) {
 		more := []int{spillSplit}
 		for _, at := range columns {
 			more = append(more, p.columns[p.numeric[at]].spill)
@@ -84,6 +91,7 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 			fates   []fate
 			scratch groupScratch
 			train   []int
+			keys    []uint32
 			counts  []halves
 		}
 		workers := each(b.Workers, func() *worker { return &worker{counts: make([]halves, len(p.numeric))} })
@@ -97,14 +105,8 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 				}
 			}
 			for _, at := range columns {
-				c := &p.columns[p.numeric[at]]
-				for _, i := range w.train {
-					if key, ok := c.key(rows, i); ok {
-						if h, ok := half(at, key); ok {
-							w.counts[at][h]++
-						}
-					}
-				}
+				w.keys = p.columns[p.numeric[at]].keys(w.keys[:0], rows, w.train)
+				add(&w.counts[at], at, w.keys)
 			}
 			return nil
 		})
@@ -122,7 +124,11 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 	for i := range p.numeric {
 		all = append(all, i)
 	}
-	upper, err := count("medians", all, func(_ int, key uint32) (uint16, bool) { return uint16(key >> 16), true })
+	upper, err := count("medians", all, func(counts *halves, _ int, keys []uint32) {
+		for _, key := range keys {
+			counts[key>>16]++
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +148,12 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 	if len(wanted) == 0 {
 		return n, nil
 	}
-	lower, err := count("medians, exactly", wanted, func(at int, key uint32) (uint16, bool) {
-		return uint16(key), uint16(key>>16) == high[at]
+	lower, err := count("medians, exactly", wanted, func(counts *halves, at int, keys []uint32) {
+		for _, key := range keys {
+			if uint16(key>>16) == high[at] {
+				counts[uint16(key)]++
+			}
+		}
 	})
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -152,9 +151,7 @@ func (s *sorter) sort(fates []fate) {
 	entity, moment := &s.rows.Columns[spillEntity], s.rows.Columns[spillTime].Ints
 	s.keys = s.keys[:0]
 	for place, i := range s.places {
-		var head [8]byte
-		copy(head[:], entity.Text(i))
-		s.keys = append(s.keys, sortKey{binary.BigEndian.Uint64(head[:]), moment[i], place})
+		s.keys = append(s.keys, sortKey{head(entity.Text(i)), moment[i], place})
 	}
 	slices.SortFunc(s.keys, func(x, y sortKey) int {
 		if c := cmp.Compare(x.head, y.head); c != 0 {

@@ -67,11 +67,11 @@ type datasetRun struct {
 	size  datasetSize
 	data  string // data directory of ingest
 	walls []float64
-	rates []float64
-	cpu   []float64 // seconds of snapshot and ingest together
-	// What the last run of snapshot left.
-	version string // directory
+	// What the last run of snapshot took and left.
+	cpu     float64 // seconds, with those of ingest
+	version string  // directory
 	asOf    change.Version
+	history string // that DuckDB is given, "" until it is exported
 }
 
 // record records a figure; of the smallest size only what is compared.
@@ -98,7 +98,9 @@ func (m *datasetRun) run(ctx context.Context) (err error) {
 		return err
 	}
 	output := filepath.Join(m.dir, "datasets-"+m.size.name)
-	defer os.RemoveAll(output)
+	duck := filepath.Join(m.dir, "duckdb-"+m.size.name)
+	defer func() { err = errors.Join(err, os.RemoveAll(output), os.RemoveAll(duck)) }()
+	// In turns: what else the machine does meets all of them.
 	for i := range m.size.runs {
 		if err := os.RemoveAll(output); err != nil {
 			return err
@@ -106,14 +108,17 @@ func (m *datasetRun) run(ctx context.Context) (err error) {
 		if err := m.snapshot(ctx, d, output, fmt.Sprintf("1.%d", i)); err != nil {
 			return err
 		}
+		if err := m.besideParquet(); err != nil {
+			return err
+		}
+		if m.duck == "" || m.smoke {
+			continue
+		}
+		if err := m.besideDuck(ctx, duck); err != nil {
+			return err
+		}
 	}
-	if err := m.besideParquet(); err != nil {
-		return err
-	}
-	if m.duck == "" || m.smoke {
-		return nil
-	}
-	return m.besideDuck(ctx)
+	return nil
 }
 
 // source makes the database and what is in it before ingest comes.
@@ -177,8 +182,7 @@ func (m *datasetRun) snapshot(ctx context.Context, d *daemon, output, version st
 	}
 	m.asOf = asOf
 	rate := float64(candidates) / took.Seconds()
-	m.walls, m.rates = append(m.walls, took.Seconds()), append(m.rates, rate)
-	m.cpu = append(m.cpu, (used.cpu + daemon).Seconds())
+	m.walls, m.cpu = append(m.walls, took.Seconds()), (used.cpu + daemon).Seconds()
 	millions := float64(candidates) / 1e6
 	m.record("snapshot", "candidates/s", m.size.rate, rate)
 	m.record("wall", "s", traits{lower: true}, took.Seconds())
@@ -219,46 +223,35 @@ func readDatasetMetadata(path string) (candidates int, asOf change.Version, err 
 	return candidates, change.VersionAt(at), nil
 }
 
-// besideParquet compares with a writer that has the finished rows in memory.
+// besideParquet compares the last run with a writer that has the finished rows in
+// memory.
 func (m *datasetRun) besideParquet() error {
 	name := "train_" + filepath.Base(m.version) + ".parquet"
-	written, err := writeRows(filepath.Join(m.version, name), filepath.Join(m.dir, "rows.parquet"), max(3, m.size.runs))
+	written, err := writeRows(filepath.Join(m.version, name), filepath.Join(m.dir, "rows.parquet"), 3)
 	if err != nil {
 		return err
 	}
-	for _, rate := range written {
-		m.record("parquet-go", "rows/s", traits{}, rate)
-	}
-	for _, rate := range m.rates {
-		m.record("parquet-go/ratio", "ratio", traits{guard: true}, rate/middle(written))
-	}
+	rate := float64(m.size.candidates()) / m.walls[len(m.walls)-1]
+	m.record("parquet-go", "rows/s", traits{}, middle(written))
+	m.record("parquet-go/ratio", "ratio", traits{guard: true}, rate/middle(written))
 	return nil
 }
 
-// besideDuck compares with DuckDB, which is given the same history and must make
-// the same rows.
-func (m *datasetRun) besideDuck(ctx context.Context) (err error) {
-	dir := filepath.Join(m.dir, "duckdb-"+m.size.name)
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	endpoint, err := featurestore.ReadEndpoint(m.data)
-	if err != nil {
+// besideDuck compares the last run with DuckDB, which is given the same history and
+// must make the same rows.
+func (m *datasetRun) besideDuck(ctx context.Context, dir string) error {
+	if err := m.exportHistory(ctx, dir); err != nil {
 		return err
 	}
-	view, err := endpoint.Dial(ctx, m.asOf)
-	if err != nil {
+	answer, work := filepath.Join(dir, "answer.json"), filepath.Join(dir, "work")
+	if err := os.RemoveAll(work); err != nil {
 		return err
 	}
-	err = exportHistory(ctx, view, filepath.Join(dir, "history"))
-	if err = errors.Join(err, view.Close()); err != nil {
-		return err
-	}
-	m.say("dataset %s: the history is exported for DuckDB", m.size.name)
-	answer := filepath.Join(dir, "answer.json")
 	_, used, err := m.finish(ctx, command{
 		path: m.duck, log: "duckdb.log",
 		args: []string{
-			"-history", filepath.Join(dir, "history"), "-ours", m.version, "-dir", filepath.Join(dir, "work"), "-o", answer,
-			"-to", strconv.FormatUint(uint64(m.asOf), 10), "-runs", strconv.Itoa(m.size.runs),
+			"-history", m.history, "-ours", m.version, "-dir", work, "-o", answer,
+			"-to", strconv.FormatUint(uint64(m.asOf), 10), "-runs", "1",
 		},
 	})
 	if err != nil {
@@ -274,21 +267,41 @@ func (m *datasetRun) besideDuck(ctx context.Context) (err error) {
 		CPU     []float64 `json:"cpu_seconds"`
 		Columns int       `json:"columns_compared"`
 	}
-	if err := json.Unmarshal(text, &r); err != nil || len(r.Seconds) == 0 {
-		return fmt.Errorf("read %s: no measured run: %w", answer, err)
+	if err := json.Unmarshal(text, &r); err != nil || len(r.Seconds) != 1 || len(r.CPU) != 1 {
+		return fmt.Errorf("read %s: not one measured run: %w", answer, err)
 	}
 	m.versions["DuckDB"] = r.DuckDB
 	m.say("dataset %s: %d columns of DuckDB's rows are the same as snapshot's", m.size.name, r.Columns)
-	for i, seconds := range r.Seconds {
-		m.record("duckdb/wall", "s", traits{lower: true}, seconds)
-		m.record("duckdb/cpu", "s/Mcandidates", traits{lower: true}, r.CPU[i]/float64(m.size.candidates())*1e6)
-	}
-	m.record("duckdb/memory", "MiB", traits{lower: true}, mebibytes(used.memory))
+	lower := traits{lower: true}
+	m.record("duckdb/wall", "s", lower, r.Seconds[0])
+	m.record("duckdb/cpu", "s/Mcandidates", lower, r.CPU[0]/float64(m.size.candidates())*1e6)
+	m.record("duckdb/memory", "MiB", lower, mebibytes(used.memory))
 	ratio := m.size.duck
 	ratio.lower = true
-	for i, wall := range m.walls {
-		m.record("duckdb/ratio", "ratio", ratio, wall/middle(r.Seconds))
-		m.record("duckdb/cpu-ratio", "ratio", traits{lower: true}, m.cpu[i]/middle(r.CPU))
+	m.record("duckdb/ratio", "ratio", ratio, m.walls[len(m.walls)-1]/r.Seconds[0])
+	m.record("duckdb/cpu-ratio", "ratio", lower, m.cpu/r.CPU[0])
+	return nil
+}
+
+// exportHistory exports the history for DuckDB, once: it is the same for all runs.
+func (m *datasetRun) exportHistory(ctx context.Context, dir string) error {
+	if m.history != "" {
+		return nil
 	}
+	endpoint, err := featurestore.ReadEndpoint(m.data)
+	if err != nil {
+		return err
+	}
+	view, err := endpoint.Dial(ctx, m.asOf)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, "history")
+	err = exportHistory(ctx, view, path)
+	if err = errors.Join(err, view.Close()); err != nil {
+		return err
+	}
+	m.history = path
+	m.say("dataset %s: the history is exported for DuckDB", m.size.name)
 	return nil
 }

@@ -14,14 +14,17 @@
 // values follow), 2 when a bitmap (least significant bit first) tells. Numbers
 // stand at their kind's width, little endian, missing ones as 0; texts are
 // uint32 lengths and then the bytes. Rows of an entity follow each other and share
-// most of their values: a column of few runs of equal rows is stored once a run,
-// which makes the files of a Dreamscape dataset smaller by two fifths.
+// most of their values: who writes a row sets only those that changed, and a column
+// of few runs of equal rows is stored once a run, which makes the files of a
+// Dreamscape dataset smaller by two fifths.
 //
 // What it promises: rows of one writer and partition are read back in the order
 // of appending. Every file is taken out of its directory as soon as it is open,
 // where the system allows it: nothing is left behind after a crash, and no
 // other process finds the raw ids in it. A reader never allocates beyond what
 // the chunk's recorded size and number of rows allow.
+// Files are read where they are mapped: an error of the disk under them, of which the
+// page cache has lost the bytes, ends the process.
 //
 // What it does not do: sort, compress, or survive the process.
 package spill

@@ -33,6 +33,7 @@ type Set struct {
 // Writer appends rows. It belongs to one goroutine.
 type Writer struct {
 	file    *os.File
+	mapped  []byte     // what was written, from Flush on; nil where files cannot be mapped
 	open    []*Pending // by partition; nil until its first row
 	chunks  [][]chunk
 	kinds   []Kind
@@ -43,8 +44,8 @@ type Writer struct {
 }
 
 // New makes a set of n writers whose files are made in dir. Close frees them.
-// The columns named in first lie at the beginning of each chunk, in this order:
-// a scan reads a chunk up to the last column that it wants.
+// The columns named in first lie at the beginning of each chunk, in this order, so
+// that a scan of some of them reads few pages.
 func New(dir string, kinds []Kind, first []int, partitions, n int) (*Set, error) {
 	s := &Set{kinds: kinds, order: slices.Clone(first), partitions: partitions}
 	for i := range kinds {
@@ -95,7 +96,7 @@ func (s *Set) Rows(partition int) int {
 func (s *Set) Close() error {
 	var errs []error
 	for _, w := range s.writers {
-		errs = append(errs, w.file.Close())
+		errs = append(errs, w.unmap(), w.file.Close())
 		if err := os.Remove(w.file.Name()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -153,7 +154,8 @@ func (w *Writer) Done(partition int) error {
 	return w.flush(partition)
 }
 
-// Flush writes what is buffered and frees the buffers.
+// Flush writes what is buffered, frees the buffers, and makes the file ready to be
+// read. Nobody may scan the set meanwhile.
 func (w *Writer) Flush() error {
 	for p := range w.open {
 		if err := w.flush(p); err != nil {
@@ -161,7 +163,23 @@ func (w *Writer) Flush() error {
 		}
 		w.open[p] = nil
 	}
+	if err := w.unmap(); err != nil || w.offset == 0 {
+		return err
+	}
+	var err error
+	if w.mapped, err = mapFile(w.file, w.offset); err != nil {
+		return fmt.Errorf("map spill file: %w", err)
+	}
 	return nil
+}
+
+func (w *Writer) unmap() error {
+	mapped := w.mapped
+	w.mapped = nil
+	if mapped == nil {
+		return nil
+	}
+	return unmapFile(mapped)
 }
 
 func (w *Writer) flush(partition int) (err error) {
@@ -226,7 +244,7 @@ func (s *Scanner) Load(ctx context.Context, partition int) (*Batch, error) {
 
 func (s *Scanner) chunks(ctx context.Context, partition int, fn func(chunk) error) error {
 	for _, w := range s.set.writers {
-		s.reader.file = w.file
+		s.reader.from = w
 		for _, c := range w.chunks[partition] {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -247,64 +265,53 @@ type segment struct {
 
 // reader reads chunks of one file.
 type reader struct {
-	file    *os.File
+	from    *Writer
 	wanted  []segment // by place
 	columns int
 	decoder decoder
 	buffer  []byte
-	guess   int // how much of a chunk is likely to be needed
 }
 
-// read appends the chunk's rows to b. It reads a chunk's beginning, up to the
-// last column wanted, mostly at once: it guesses that it needs no more than an
-// eighth more than of the chunk before.
+// read appends the chunk's rows to b.
 func (r *reader) read(c chunk, b *Batch) error {
 	b.Rows += int(c.rows)
 	if len(r.wanted) == 0 {
 		return nil
 	}
-	body := headerSize * r.columns
-	if body > int(c.size) {
-		return fmt.Errorf("%w: %d bytes", ErrCorrupt, c.size)
-	}
-	n := min(max(r.guess, body), int(c.size))
-	if err := r.fill(c, 0, n); err != nil {
+	data, err := r.bytes(c)
+	if err != nil {
 		return err
+	}
+	body := headerSize * r.columns
+	if body > len(data) {
+		return fmt.Errorf("%w: %d bytes", ErrCorrupt, len(data))
 	}
 	end := func(place int) int {
 		if place < 0 {
 			return body
 		}
-		return body + int(binary.LittleEndian.Uint32(r.buffer[headerSize*place:]))
+		return body + int(binary.LittleEndian.Uint32(data[headerSize*place:]))
 	}
-	need := end(r.wanted[len(r.wanted)-1].place)
-	if need < body || need > int(c.size) {
-		return fmt.Errorf("%w: segment to %d of %d", ErrCorrupt, need, c.size)
-	}
-	if need > n {
-		if err := r.fill(c, n, need); err != nil {
-			return err
-		}
-	}
-	r.guess = need + need/8
 	for _, s := range r.wanted {
 		from, to := end(s.place-1), end(s.place)
-		if from < body || to < from || to > need {
-			return fmt.Errorf("%w: segments out of order", ErrCorrupt)
+		if from < body || to < from || to > len(data) {
+			return fmt.Errorf("%w: segment from %d to %d of %d", ErrCorrupt, from, to, len(data))
 		}
-		if err := r.decoder.decodeColumn(r.buffer[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
+		if err := r.decoder.decodeColumn(data[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fill reads the chunk's bytes from (included) to end (not included) into the
-// buffer, which keeps those before.
-func (r *reader) fill(c chunk, from, end int) error {
-	r.buffer = slices.Grow(r.buffer[:from], end-from)[:end]
-	if _, err := r.file.ReadAt(r.buffer[from:end], c.offset+int64(from)); err != nil {
-		return fmt.Errorf("read spill file: %w", err)
+// bytes are those of the chunk, good until the next call.
+func (r *reader) bytes(c chunk) ([]byte, error) {
+	if m := r.from.mapped; m != nil {
+		return m[c.offset : c.offset+int64(c.size)], nil
 	}
-	return nil
+	r.buffer = slices.Grow(r.buffer[:0], int(c.size))[:c.size]
+	if _, err := r.from.file.ReadAt(r.buffer, c.offset); err != nil {
+		return nil, fmt.Errorf("read spill file: %w", err)
+	}
+	return r.buffer, nil
 }
