@@ -6,3 +6,23 @@ func EncodeColumn(c *Column, rows int) []byte { return new(encoder).appendColumn
 func DecodeColumn(seg []byte, c *Column, rows int) error {
 	return new(decoder).decodeColumn(seg, c, rows)
 }
+
+// Unmap makes a set read chunks as where files cannot be mapped.
+func (s *Set) Unmap() error {
+	for _, w := range s.writers {
+		if err := w.unmap(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Mapped says whether all that was written is read where it is mapped.
+func (s *Set) Mapped() bool {
+	for _, w := range s.writers {
+		if int64(len(w.mapped)) != w.offset {
+			return false
+		}
+	}
+	return true
+}

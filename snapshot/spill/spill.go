@@ -166,10 +166,7 @@ func (w *Writer) Flush() error {
 	if err := w.unmap(); err != nil || w.offset == 0 {
 		return err
 	}
-	var err error
-	if w.mapped, err = mapFile(w.file, w.offset); err != nil {
-		return fmt.Errorf("map spill file: %w", err)
-	}
+	w.mapped = mapFile(w.file, w.offset)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -104,6 +105,19 @@ func TestRowsComeBackInOrderAndOnlyTheColumnsAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if runtime.GOOS == "linux" && !set.Mapped() {
+		t.Error("the files are not mapped")
+	}
+	comeBack(t, set, want)
+	if err := set.Unmap(); err != nil {
+		t.Fatal(err)
+	}
+	comeBack(t, set, want)
+}
+
+// comeBack holds what is read of 7 partitions against what the writers were given.
+func comeBack(t *testing.T, set *spill.Set, want []model) {
+	t.Helper()
 	scanner := set.Scanner([]int{5, 0, 1, 2, 3, 4})
 	partial := set.Scanner([]int{4, 1})
 	for p := range 7 {
