@@ -21,6 +21,7 @@ type datasetSize struct {
 	runs  int
 	// rate is of candidates/s, memory of the command's peak, duck of the ratio.
 	rate, memory, duck traits
+	alone              bool // DuckDB does not make it
 }
 
 const (
