@@ -11,7 +11,7 @@ import (
 )
 
 // derivedBytes bounds what a RelatedStore keeps of derived values, beside its
-// budget. What an example shows of an item of fifteen columns takes 80 bytes.
+// budget, and an eighth of it their texts. What an example shows of an item of fifteen columns takes 80 bytes.
 const derivedBytes = 64 << 20
 
 // derivedStore keeps what parts of the plan made of the versions of related rows,
@@ -30,6 +30,7 @@ type derivedStore struct {
 	chunks []atomic.Pointer[derivedChunk]
 	taken  atomic.Int64 // chunks
 
+	full  atomic.Bool // there is no room for another text
 	mu    sync.Mutex
 	names map[string]uint32
 	bytes int64
@@ -154,7 +155,7 @@ func validWords(steps int) int { return (steps + 31) / 32 }
 // keep packs the values that a part made of a version, if there is room.
 func (d *derivedWriter) keep(version uint64, p *part, values []Value, s *standing) {
 	at := version*uint64(d.places) + uint64(p.place)
-	if at >= uint64(len(d.refs)) || d.refs[at].Load() != 0 {
+	if at >= uint64(len(d.refs)) || d.refs[at].Load() != 0 || d.taken.Load() > int64(len(d.chunks)) {
 		return
 	}
 	number, ok := d.standing(s)
@@ -220,12 +221,16 @@ func (d *derivedWriter) name(text string) (uint32, bool) {
 	if n, ok := d.local[text]; ok {
 		return n, true
 	}
+	if d.full.Load() && len(d.local) == len(*d.texts.Load()) {
+		return 0, false
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n, ok := d.names[text]
 	if !ok {
 		texts := *d.texts.Load()
 		if len(texts) == mostNames || d.bytes+int64(len(text)) > derivedBytes/8 {
+			d.full.Store(true)
 			return 0, false
 		}
 		n = uint32(len(texts))
@@ -236,7 +241,7 @@ func (d *derivedWriter) name(text string) (uint32, bool) {
 		texts = append(texts, text)
 		d.texts.Store(&texts)
 	}
-	d.local[strings.Clone(text)] = n
+	d.local[(*d.texts.Load())[n]] = n
 	return n, true
 }
 

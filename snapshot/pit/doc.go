@@ -72,5 +72,6 @@
 // An example costs time in proportion to the rows of its entity in the tables
 // read, not to their versions, and memory in proportion to one entity, beside
 // the related rows: their index (20 bytes a key), a budget for the rest, and at most
-// 72 MiB of what was derived of them, which all joiners share (ADR 0024).
+// 72 MiB of what was derived of them, which all joiners share (ADR 0024), beside an
+// index of its texts for each joiner.
 package pit

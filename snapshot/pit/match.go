@@ -18,7 +18,8 @@ type relation struct {
 	// is: the entity is then found directly, without an index of columns.
 	byEntity int
 	// whole says that it is the only pair: then every version of the table's rows
-	// matches that the entity of the id has.
+	// matches that the entity of the id has, also one that did not capture the
+	// column, since ingest has found it to be of that entity.
 	whole bool
 }
 

@@ -23,8 +23,7 @@
 // where the system allows it: nothing is left behind after a crash, and no
 // other process finds the raw ids in it. A reader never allocates beyond what
 // the chunk's recorded size and number of rows allow.
-// Files are read where they are mapped: an error of the disk under them, of which the
-// page cache has lost the bytes, ends the process.
+// Files are read where they are mapped; what the disk cannot give back is an error.
 //
 // What it does not do: sort, compress, or survive the process.
 package spill

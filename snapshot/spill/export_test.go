@@ -17,6 +17,16 @@ func (s *Set) Unmap() error {
 	return nil
 }
 
+// Lose makes the disk lose what was written.
+func (s *Set) Lose() error {
+	for _, w := range s.writers {
+		if err := w.file.Truncate(0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Mapped says whether all that was written is read where it is mapped.
 func (s *Set) Mapped() bool {
 	for _, w := range s.writers {

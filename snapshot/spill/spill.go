@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 )
 
@@ -269,8 +270,22 @@ type reader struct {
 	buffer  []byte
 }
 
-// read appends the chunk's rows to b.
-func (r *reader) read(c chunk, b *Batch) error {
+// read appends the chunk's rows to b. Where a mapped file cannot be read the system
+// sends a fault of memory, which becomes an error as of any other read.
+func (r *reader) read(c chunk, b *Batch) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch fault := recover().(type) {
+		case nil:
+		case interface {
+			error
+			Addr() uintptr
+		}:
+			err = fmt.Errorf("read spill file: %w", fault)
+		default:
+			panic(fault)
+		}
+	}()
 	b.Rows += int(c.rows)
 	if len(r.wanted) == 0 {
 		return nil

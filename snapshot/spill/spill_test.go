@@ -272,3 +272,36 @@ func TestFirstRowNeedsAllItsValues(t *testing.T) {
 		t.Fatal("a chunk whose first row lacks a column was written")
 	}
 }
+
+// TestLostFileIsAnError: what the disk cannot give back is an error, mapped or not.
+func TestLostFileIsAnError(t *testing.T) {
+	for _, mapped := range []bool{true, false} {
+		set, err := spill.New(t.TempDir(), kinds, nil, 1, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer set.Close()
+		r := rand.New(rand.NewPCG(1, 1))
+		w := set.Writer(0)
+		for range 1000 {
+			gather(r, w.Row(0), make([]string, len(kinds)), []float64{1, 1, 1, 1, 1, 1})
+			if err := w.Done(0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if !mapped {
+			if err := set.Unmap(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := set.Lose(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := set.Scanner([]int{0, 1}).Load(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "read spill file") {
+			t.Errorf("mapped %v: reading a file that is gone: error %v", mapped, err)
+		}
+	}
+}
