@@ -31,11 +31,9 @@ var places = []struct {
 	{"file", func(int) int64 { return 0 }},
 }
 
-// TestARelatedRowOfManyVersionsIsTheSameWhereverItStands: the version that holds
-// at the cut-off is found, and what is kept of those met before is theirs.
-func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
-	const things, versions, offers = 8, 200, 300
-	def := load(t, "testdata/club.yaml")
+// scored are a member and things t0, t1, … with a version every ten seconds from 200
+// on, whose score is 1000 times the thing's number and the version's.
+func scored(things, versions int) []fact {
 	facts := []fact{person(sec(100), sec(100), true, "p")}
 	for i := range things {
 		for k := range versions {
@@ -44,6 +42,15 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 			facts = append(facts, f)
 		}
 	}
+	return facts
+}
+
+// TestARelatedRowOfManyVersionsIsTheSameWhereverItStands: the version that holds
+// at the cut-off is found, and what is kept of those met before is theirs.
+func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
+	const things, versions, offers = 8, 200, 300
+	def := load(t, "testdata/club.yaml")
+	facts := scored(things, versions)
 	want := map[string]string{}
 	for i := range offers {
 		at := 195 + int64(i*7%(versions*10))
@@ -110,14 +117,7 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 func TestJoinersAtOnceShareWhatTheyDerive(t *testing.T) {
 	const things, versions, offers, joiners = 4, 50, 400, 4
 	def := load(t, "testdata/club.yaml")
-	facts := []fact{person(sec(100), sec(100), true, "p")}
-	for i := range things {
-		for k := range versions {
-			f := thing(sec(200+int64(k)*10), cols{"id": fmt.Sprint("t", i), "a": "a", "b": "b", "score": strconv.Itoa(i*1000 + k), "made": nil, "changed": nil})
-			f.Entity, f.Key = fmt.Sprint("t", i), fmt.Sprint("t", i)
-			facts = append(facts, f)
-		}
-	}
+	facts := scored(things, versions)
 	for i := range offers {
 		at := 205 + int64(i*7%(versions*10))
 		o := offer(sec(at)+1, sec(at), cols{"id": fmt.Sprint("o", i), "thing": fmt.Sprint("t", i%things)})
