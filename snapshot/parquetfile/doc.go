@@ -28,11 +28,13 @@
 // The digest of a file names its rows and schema, whatever the writer,
 // compression, or grouping. All numbers are little endian.
 //
-//	block  = SHA-256 of, for each column in order, for each of up to 65,536
-//	         consecutive rows: 00 if null, else 01 and the value: float32 and
-//	         int32 4 bytes, timestamp (µs since 1970 UTC) 8, bool 1 (00 or 01),
-//	         string uint32 length and bytes
-//	digest = SHA-256 of "dreamfeed dataset digest 1\n", then a line
+//	column = SHA-256 of, for each of up to 65,536 consecutive rows: 02 if it has what
+//	         the row before it has, else 00 if null, else 01 and the value: float32
+//	         and int32 4 bytes, timestamp (µs since 1970 UTC) 8, bool 1 (00 or 01),
+//	         string uint32 length and bytes. Floats are compared by their bits; the
+//	         first of the rows has none before it
+//	block  = SHA-256 of the digests of the columns, in order
+//	digest = SHA-256 of "dreamfeed dataset digest 2\n", then a line
 //	         "<name>\t<type>\t<required|optional>\n" for each column, a line
 //	         "<number of rows>\n", then the digests of the blocks in order
 package parquetfile
