@@ -174,7 +174,10 @@ func (c *collector) add(e *pit.Example) error {
 	if e.EntityID != c.entity || c.rows == nil {
 		c.entity, c.whole = e.EntityID, true
 		c.pseudonym = append(c.pseudonym[:0], c.entities.raw(e.EntityID)...)
-		c.rows = c.out.Row(int(c.pseudonym[0]))
+		var err error
+		if c.rows, err = c.out.Group(int(c.pseudonym[0])); err != nil {
+			return err
+		}
 	}
 	row := row{Pending: c.rows, same: e.Same}
 	if c.whole || c.rows.Rows == 0 || len(row.same) != p.places {
@@ -193,7 +196,7 @@ func (c *collector) add(e *pit.Example) error {
 	} else {
 		c.features(e, row)
 	}
-	return c.out.Done(int(c.pseudonym[0]))
+	return c.out.DoneInGroup()
 }
 
 // row is the row that an example is added as.

@@ -6,11 +6,34 @@ import (
 	"dreamfeed/snapshot/spill"
 )
 
-// BenchmarkSpill reports the rows of some sixty columns that are spilled, 20 of
-// a partition at once, of which every other column is the same in all 20, and of
-// which a fifth of the columns is read again, in a second.
+// BenchmarkSpill reports the rows of some sixty columns that are spilled in a second,
+// 50 of a partition at once, of which every other column is the same in all 50, and of
+// which a fifth of the columns is read again: as groups, and row by row into what is
+// pending of each partition.
 func BenchmarkSpill(b *testing.B) {
-	const rows, partitions = 100_000, 256
+	b.Run("groups", func(b *testing.B) {
+		spillRows(b, func(w *spill.Writer, p, i int, set func(*spill.Pending)) error {
+			to, err := w.Group(p)
+			for ; i > 0 && err == nil; i-- {
+				set(to)
+				err = w.DoneInGroup()
+			}
+			return err
+		})
+	})
+	b.Run("rows", func(b *testing.B) {
+		spillRows(b, func(w *spill.Writer, p, i int, set func(*spill.Pending)) (err error) {
+			for ; i > 0 && err == nil; i-- {
+				set(w.Row(p))
+				err = w.Done(p)
+			}
+			return err
+		})
+	})
+}
+
+func spillRows(b *testing.B, add func(w *spill.Writer, p, rows int, set func(*spill.Pending)) error) {
+	const rows, partitions, together = 100_000, 256, 50
 	var many []spill.Kind
 	for range 10 {
 		many = append(many, kinds...)
@@ -23,21 +46,22 @@ func BenchmarkSpill(b *testing.B) {
 			b.Fatal(err)
 		}
 		w := set.Writer(0)
-		for i := range rows {
-			p := i / 20 % partitions
-			to := w.Row(p)
-			for c, kind := range many {
-				switch {
-				case to.Rows > 0 && i%20 > 0 && c%2 == 0: // as in the row before
-				case kind == spill.Float32:
-					to.Set(c).AppendFloat(float32(i), true)
-				case kind == spill.Text:
-					to.Set(c).AppendText("somewhere", true)
-				default:
-					to.Set(c).AppendInt(int64(i), true)
+		for group := range rows / together {
+			i := 0
+			if err := add(w, group%partitions, together, func(to *spill.Pending) {
+				for c, kind := range many {
+					switch {
+					case to.Rows > 0 && i > 0 && c%2 == 0: // as in the row before
+					case kind == spill.Float32:
+						to.Set(c).AppendFloat(float32(i), true)
+					case kind == spill.Text:
+						to.Set(c).AppendText("somewhere", true)
+					default:
+						to.Set(c).AppendInt(int64(i), true)
+					}
 				}
-			}
-			if err := w.Done(p); err != nil {
+				i++
+			}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -38,8 +38,12 @@ func (e *encoder) appendPending(dst []byte, p *Pending, order []int) ([]byte, er
 		if n := len(c.Valid); n == p.Rows {
 			dst = e.appendColumn(dst, c, n)
 		} else {
+			starts := p.starts[at*ChunkRows:][:n]
+			if n == 0 || starts[0] != 0 {
+				return nil, errNoValue(at)
+			}
 			var err error
-			if dst, err = e.appendValues(dst, c, p.starts[at*ChunkRows:][:n], p.Rows); err != nil {
+			if dst, err = e.appendValues(dst, c, starts, p.Rows); err != nil {
 				return nil, fmt.Errorf("column %d: %w", at, err)
 			}
 		}
@@ -59,9 +63,6 @@ func (e *encoder) appendColumn(dst []byte, c *Column, rows int) []byte {
 // appendValues encodes a segment of rows of which some have the value of the row
 // before: starts are those that have one of their own.
 func (e *encoder) appendValues(dst []byte, c *Column, starts []uint8, rows int) ([]byte, error) {
-	if len(starts) == 0 || starts[0] != 0 {
-		return nil, errors.New("the first row has no value")
-	}
 	e.ends = append(append(e.ends[:0], starts[1:]...), byte(rows))
 	if len(starts) <= rows/perRun {
 		dst = append(append(dst, inRuns, byte(len(e.ends))), e.ends...)

@@ -16,7 +16,10 @@
 // uint32 lengths and then the bytes. Rows of an entity follow each other and share
 // most of their values: who writes a row sets only those that changed, and a column
 // of few runs of equal rows is stored once a run, which makes the files of a
-// Dreamscape dataset smaller by two fifths.
+// Dreamscape dataset smaller by two fifths. An entity of some rows has a chunk of its
+// own (Writer.Group): its rows are put together where the processor's caches hold
+// them, not beside those of other entities in as many places as there are
+// partitions times columns.
 //
 // What it promises: rows of one writer and partition are read back in the order
 // of appending. Every file is taken out of its directory as soon as it is open,

@@ -31,7 +31,7 @@ type Set struct {
 	writers    []*Writer
 }
 
-// Writer appends rows. It belongs to one goroutine.
+// Writer appends rows, one by one or in groups. It belongs to one goroutine.
 type Writer struct {
 	file    *os.File
 	mapped  []byte     // what was written, from Flush on; nil where files cannot be mapped
@@ -39,10 +39,21 @@ type Writer struct {
 	chunks  [][]chunk
 	kinds   []Kind
 	order   []int
-	offset  int64
+	offset  int64 // of what was encoded, written or not
 	encoder encoder
-	scratch []byte
+	encoded []byte // what is not written yet
+
+	group     *Pending // the group at hand, nil before the first
+	partition int      // of the group
+	split     bool     // rows of the group are in a chunk already
 }
+
+// writeBytes is how much is encoded before it is written.
+const writeBytes = 128 << 10
+
+// fewRows is below how many rows a group gets no chunk of its own. A chunk takes some
+// bytes for each column, and a call for each that is read.
+const fewRows = ChunkRows / 4
 
 // New makes a set of n writers whose files are made in dir. Close frees them.
 // The columns named in first lie at the beginning of each chunk, in this order, so
@@ -134,6 +145,35 @@ func (p *Pending) Has(column int) bool {
 	return valid[len(valid)-1]
 }
 
+func (p *Pending) reset() {
+	p.Rows = 0
+	for i := range p.columns {
+		p.columns[i].Reset()
+	}
+}
+
+// take adds the rows of another one, of which there are no more than there is room for.
+func (p *Pending) take(o *Pending) error {
+	for i := range p.columns {
+		c, from := &p.columns[i], &o.columns[i]
+		n := len(from.Valid)
+		if n == 0 || o.starts[i*ChunkRows] != 0 {
+			return errNoValue(i)
+		}
+		starts := p.starts[i*ChunkRows+len(c.Valid):]
+		for k, start := range o.starts[i*ChunkRows:][:n] {
+			starts[k] = uint8(p.Rows) + start
+		}
+		c.AppendRange(from, 0, n)
+	}
+	p.Rows += o.Rows
+	return nil
+}
+
+func errNoValue(column int) error {
+	return fmt.Errorf("column %d: the first row has no value", column)
+}
+
 // Row returns where the columns of the partition's next row are to be set; Done
 // must follow.
 func (w *Writer) Row(partition int) *Pending {
@@ -152,18 +192,76 @@ func (w *Writer) Done(partition int) error {
 	if p.Rows < ChunkRows {
 		return nil
 	}
-	return w.flush(partition)
+	return w.flush(p, partition)
+}
+
+// Group begins a group of rows of a partition, which ends with the next, and returns
+// where the columns of its rows are to be set; DoneInGroup must follow each. The rows
+// of a group follow each other when they are read. Rows of many columns are
+// better grouped: those of a group are put together in one place, which stays in the
+// processor's caches, and not in as many as there are partitions.
+func (w *Writer) Group(partition int) (*Pending, error) {
+	if w.group == nil {
+		w.group = newPending(w.kinds)
+	}
+	err := w.endGroup()
+	w.partition, w.split = partition, false
+	return w.group, err
+}
+
+// DoneInGroup completes a row of the group.
+func (w *Writer) DoneInGroup() error {
+	w.group.Rows++
+	if w.group.Rows < ChunkRows {
+		return nil
+	}
+	w.split = true
+	return w.flush(w.group, w.partition)
+}
+
+// endGroup puts the group's rows away: into a chunk, or, if they are few, to others
+// of the partition.
+func (w *Writer) endGroup() error {
+	g := w.group
+	if g == nil || g.Rows == 0 {
+		return nil
+	}
+	if w.split || g.Rows >= fewRows {
+		return w.flush(g, w.partition)
+	}
+	to := w.Row(w.partition)
+	if to.Rows+g.Rows > ChunkRows {
+		if err := w.flush(to, w.partition); err != nil {
+			return err
+		}
+	}
+	if err := to.take(g); err != nil {
+		return err
+	}
+	g.reset()
+	if to.Rows < ChunkRows {
+		return nil
+	}
+	return w.flush(to, w.partition)
 }
 
 // Flush writes what is buffered, frees the buffers, and makes the file ready to be
 // read. Nobody may scan the set meanwhile.
 func (w *Writer) Flush() error {
-	for p := range w.open {
-		if err := w.flush(p); err != nil {
+	if err := w.endGroup(); err != nil {
+		return err
+	}
+	w.group = nil
+	for p, open := range w.open {
+		if err := w.flush(open, p); err != nil {
 			return err
 		}
 		w.open[p] = nil
 	}
+	if err := w.write(); err != nil {
+		return err
+	}
+	w.encoded = nil
 	if err := w.unmap(); err != nil || w.offset == 0 {
 		return err
 	}
@@ -180,23 +278,31 @@ func (w *Writer) unmap() error {
 	return unmapFile(mapped)
 }
 
-func (w *Writer) flush(partition int) (err error) {
-	p := w.open[partition]
+// flush makes a chunk of pending rows, if there are any.
+func (w *Writer) flush(p *Pending, partition int) (err error) {
 	if p == nil || p.Rows == 0 {
 		return nil
 	}
-	if w.scratch, err = w.encoder.appendPending(w.scratch[:0], p, w.order); err != nil {
+	before := len(w.encoded)
+	if w.encoded, err = w.encoder.appendPending(w.encoded, p, w.order); err != nil {
 		return err
 	}
-	if _, err := w.file.Write(w.scratch); err != nil {
+	size := len(w.encoded) - before
+	w.chunks[partition] = append(w.chunks[partition], chunk{offset: w.offset, size: uint32(size), rows: uint32(p.Rows)})
+	w.offset += int64(size)
+	p.reset()
+	if len(w.encoded) < writeBytes {
+		return nil
+	}
+	return w.write()
+}
+
+// write writes what was encoded.
+func (w *Writer) write() error {
+	if _, err := w.file.Write(w.encoded); err != nil {
 		return fmt.Errorf("write spill file: %w", err)
 	}
-	w.chunks[partition] = append(w.chunks[partition], chunk{offset: w.offset, size: uint32(len(w.scratch)), rows: uint32(p.Rows)})
-	w.offset += int64(len(w.scratch))
-	p.Rows = 0
-	for i := range p.columns {
-		p.columns[i].Reset()
-	}
+	w.encoded = w.encoded[:0]
 	return nil
 }
 

@@ -115,6 +115,96 @@ func TestRowsComeBackInOrderAndOnlyTheColumnsAskedFor(t *testing.T) {
 	comeBack(t, set, want)
 }
 
+// TestRowsOfAGroupFollowEachOther holds groups of all sizes, with rows between that are
+// of none, against what was set.
+func TestRowsOfAGroupFollowEachOther(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("repeat with seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	// Column 0 is the number of the group, 1 that of the row in it.
+	kinds := append([]spill.Kind{spill.Int32, spill.Int32}, kinds...)
+	set, err := spill.New(t.TempDir(), kinds, []int{3}, 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	out := set.Writer(0)
+	chances := make([]float64, len(kinds)-2)
+	want := map[int64][]string{} // by group
+	number := int64(0)
+	for range 2000 {
+		for i := range chances {
+			chances[i] = []float64{1, 0, 0.02, 0.3}[r.IntN(4)]
+		}
+		number++
+		p := int(number % 3)
+		if r.IntN(4) == 0 { // a row that is of no group, and has all its values
+			to := out.Row(p)
+			to.Set(0).AppendInt(number, true)
+			to.Set(1).AppendInt(0, true)
+			text := ""
+			for i := 2; i < len(kinds); i++ {
+				text += appendValue(r, to.Set(i))
+			}
+			want[number] = append(want[number], text)
+			if err := out.Done(p); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		to, err := out.Group(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := make([]string, len(chances))
+		for row := range []int{0, 1, r.IntN(spill.ChunkRows / 2), r.IntN(4 * spill.ChunkRows), spill.ChunkRows}[r.IntN(5)] {
+			if to.Rows == 0 {
+				to.Set(0).AppendInt(number, true)
+			}
+			to.Set(1).AppendInt(int64(row), true)
+			for i := range chances {
+				if to.Rows == 0 || r.Float64() < chances[i] {
+					before[i] = appendValue(r, to.Set(i+2))
+				}
+			}
+			want[number] = append(want[number], strings.Join(before, ""))
+			if err := out.DoneInGroup(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := out.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	scanner := set.Scanner([]int{0, 1, 2, 3, 4, 5, 6, 7})
+	for p := range 3 {
+		b, err := scanner.Load(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < b.Rows; {
+			group := b.Columns[0].Ints[i]
+			if group%3 != int64(p) || len(want[group]) == 0 {
+				t.Fatalf("partition %d has rows of group %d, all of which were there before or are another's", p, group)
+			}
+			for row, text := range want[group] {
+				got := ""
+				for c := 2; c < len(kinds); c++ {
+					got += render(&b.Columns[c], i)
+				}
+				if b.Columns[0].Ints[i] != group || b.Columns[1].Ints[i] != int64(row) || got != text {
+					t.Fatalf("group %d row %d is %d row %d: %s, want %s", group, row, b.Columns[0].Ints[i], b.Columns[1].Ints[i], got, text)
+				}
+				i++
+			}
+			delete(want, group)
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d groups did not come back", len(want))
+	}
+}
+
 // comeBack holds what is read of 7 partitions against what the writers were given.
 func comeBack(t *testing.T, set *spill.Set, want []model) {
 	t.Helper()
@@ -253,7 +343,7 @@ func TestAppendRowsCopiesRowsInTheOrderGiven(t *testing.T) {
 // TestFirstRowNeedsAllItsValues: a value is never taken from rows that were written
 // before.
 func TestFirstRowNeedsAllItsValues(t *testing.T) {
-	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Bool, spill.Bool}, nil, 1, 1)
+	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Bool, spill.Bool}, nil, 1, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,6 +360,17 @@ func TestFirstRowNeedsAllItsValues(t *testing.T) {
 	}
 	if err := w.Flush(); err == nil {
 		t.Fatal("a chunk whose first row lacks a column was written")
+	}
+	for _, rows := range []int{1, spill.ChunkRows - 1, spill.ChunkRows} {
+		w := set.Writer(1)
+		g, err := w.Group(0)
+		for range rows {
+			g.Set(0).AppendInt(1, true)
+			err = errors.Join(err, w.DoneInGroup())
+		}
+		if err := errors.Join(err, w.Flush()); err == nil {
+			t.Fatalf("a group of %d rows whose first one lacks a column was written", rows)
+		}
 	}
 }
 
