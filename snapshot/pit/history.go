@@ -41,6 +41,9 @@ type rowState struct {
 	// known are the known times of many versions that are ordered, nil where nobody
 	// has put them together: a search in them meets a quarter of the memory.
 	known []int64
+	// plain is how many versions, from the newest on, are known to be neither deleted nor
+	// backfilled.
+	plain int
 	// states are those of the entity at hand, made when a version is first chosen.
 	states []*version
 	mem    *scratch
@@ -86,7 +89,10 @@ func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 	i := 0
 	switch {
 	case r.known != nil:
-		i = sort.Search(n, func(i int) bool { return r.known[i] <= c })
+		i = newestKnown(r.known, c)
+		if i < r.plain { // without a look at the version, which no cache may hold
+			return r.version(i), live
+		}
 	case r.ordered && n > manyVersions:
 		i = sort.Search(n, func(i int) bool { return r.history[i].Known <= c })
 	default:
@@ -115,6 +121,21 @@ func (j *Joiner) at(r *rowState, c int64) (*version, choice) {
 		}
 	}
 	return first, late
+}
+
+// newestKnown is the place of the first known time, of some that fall, which is at or
+// before c. It has no branch that depends on them: what a processor guesses of a
+// search is mostly wrong.
+func newestKnown(known []int64, c int64) int {
+	at := 0
+	for n := len(known); n > 0; {
+		half := (n + 1) / 2
+		if known[at+half-1] > c {
+			at += half
+		}
+		n -= half
+	}
+	return at
 }
 
 // decode returns the cells of a version that are read, by slot, at least as many

@@ -107,7 +107,7 @@ func TestI7AJoinOverWhatSweepingLeavesIsTheSame(t *testing.T) {
 		}
 	}
 	t.Logf("%d versions swept under %d examples, %d of them recorded before their window", swept, examples, atHorizon)
-	if cases >= 1000 && (swept < cases || examples < cases/2 || atHorizon < cases/100) {
+	if cases >= 1000 && (swept < cases || examples < cases/3 || atHorizon < cases/100) {
 		t.Error("the histories are too poor")
 	}
 }

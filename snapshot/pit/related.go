@@ -294,6 +294,10 @@ func (s *RelatedStore) hold(e *history.Entity, dir string) (held bool, err error
 			for k := range to.Versions {
 				h.rows[i].known[k] = to.Versions[k].Known
 			}
+			exotic := func(v history.Version) bool { return v.Deleted || v.Backfilled }
+			if h.rows[i].plain = slices.IndexFunc(to.Versions, exotic); h.rows[i].plain < 0 {
+				h.rows[i].plain = len(to.Versions)
+			}
 		}
 		if !whole {
 			h.rows[i].data = &s.spilled.take(1)[0]

@@ -35,6 +35,7 @@ type lentRow struct {
 	known []int64     // rowState.known of all its versions
 	data  *spilledRow // where the versions' data are, if not with the versions
 	first uint64      // number of the row's first version among all that are lent
+	plain int         // rowState.plain of all its versions
 }
 
 // bytesOf is the memory that an entity takes, of which data is that of the
@@ -104,6 +105,7 @@ func (c *relatedCache) load(j *Joiner, number uint64) (*relatedEntity, error) {
 		r.data, r.from, r.number = rows[row].data, from, rows[row].first+uint64(from)
 		if known := rows[row].known; known != nil {
 			r.known = known[from : from+len(r.history)]
+			r.plain = min(max(rows[row].plain-from, 0), len(r.history))
 		}
 	})
 	c.used += e.bytes

@@ -17,10 +17,13 @@ import (
 // them stay good, until it is done or they have become too many.
 type versionCache struct {
 	places []keptVersion // sets of ways places; a version's number says which set
-	shift  int
-	turn   uint // the way that makes room next
-	limit  int64
-	used   int64
+	// numbers are those of the versions in places, 0 where there is none: those of a set
+	// lie beside each other, while a place takes some lines of the processor's cache.
+	numbers []uint64
+	shift   int
+	turn    uint // the way that makes room next
+	limit   int64
+	used    int64
 	// met are the versions of the entity at hand; more are those of them for which
 	// there is no place.
 	met  []*keptVersion
@@ -31,10 +34,13 @@ type versionCache struct {
 // version.
 type keptVersion struct {
 	version
-	number  uint64 // 0 if there is none
+	number  uint64 // of one that has no place
 	own     memory
 	counted int64 // bytes of own that the cache has counted
 }
+
+// used says that something was made of the version, in memory of its own.
+func (v *keptVersion) used() bool { return v.cells != nil || v.memos != nil || v.shown != nil }
 
 const ways = 4
 
@@ -49,8 +55,11 @@ func newVersionCache(p *Program, limit int64) *versionCache {
 			int64(t.shows)*int64(unsafe.Sizeof(shown{}))+int64(len(t.def.Columns))*int64(unsafe.Sizeof(Value{})))
 	}
 	sets := max(bits.Len64(uint64(limit/(each*ways))), 1) - 1
-	c := &versionCache{places: make([]keptVersion, ways<<sets), shift: 64 - sets, limit: limit, more: map[uint64]*keptVersion{}}
-	c.used = int64(len(c.places)) * least
+	c := &versionCache{
+		places: make([]keptVersion, ways<<sets), numbers: make([]uint64, ways<<sets),
+		shift: 64 - sets, limit: limit, more: map[uint64]*keptVersion{},
+	}
+	c.used = int64(len(c.places)) * (least + 8)
 	return c
 }
 
@@ -59,9 +68,11 @@ func (c *versionCache) version(r *rowState, i int) *version {
 	number := r.first + uint64(i)
 	// Numbers follow one another: multiplied by 2⁶⁴ ÷ φ they are spread.
 	at := number * 0x9e3779b97f4a7c15 >> c.shift * ways
+	numbers := c.numbers[at : at+ways : at+ways]
 	set := c.places[at : at+ways : at+ways]
-	for k := range set {
-		if v := &set[k]; v.number == number {
+	for k := range numbers {
+		if numbers[k] == number {
+			v := &set[k]
 			if v.row == nil {
 				c.meet(v, r, i)
 			}
@@ -70,9 +81,10 @@ func (c *versionCache) version(r *rowState, i int) *version {
 	}
 	c.turn++
 	for k := range uint(ways) {
-		if v := &set[(c.turn+k)%ways]; v.row == nil {
+		k = (c.turn + k) % ways
+		if v := &set[k]; v.row == nil {
 			c.clear(v)
-			v.number = number
+			numbers[k] = number
 			c.meet(v, r, i)
 			return &v.version
 		}
@@ -94,12 +106,15 @@ func (c *versionCache) meet(v *keptVersion, r *rowState, i int) {
 
 // clear makes room for another version.
 func (c *versionCache) clear(v *keptVersion) {
-	if c.used > c.limit {
+	if c.used > c.limit && v.counted > 0 {
 		c.used -= v.counted
 		v.own, v.counted = memory{}, 0
 	}
-	v.own.reset()
-	v.version = version{mem: &v.own}
+	if v.used() {
+		v.own.reset()
+		v.version = version{}
+	}
+	v.mem = &v.own
 }
 
 // crowded says that versions should be released before the next example.
@@ -110,7 +125,7 @@ func (c *versionCache) crowded() bool { return len(c.more) > len(c.places) }
 func (c *versionCache) release() {
 	for i, v := range c.met {
 		v.row, v.Version = nil, nil
-		if len(c.more) == 0 || c.more[v.number] != v {
+		if v.used() && v.number == 0 {
 			now := v.own.bytes()
 			c.used += now - v.counted
 			v.counted = now
@@ -126,7 +141,7 @@ func (c *versionCache) forget() {
 	for i := range c.places {
 		v := &c.places[i]
 		c.clear(v)
-		v.number = 0
+		c.numbers[i] = 0
 	}
 }
 
