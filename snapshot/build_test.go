@@ -16,6 +16,7 @@ import (
 	"dreamfeed/internal/definition"
 	"dreamfeed/snapshot"
 	"dreamfeed/snapshot/pit"
+	"dreamfeed/snapshot/spill"
 )
 
 // TestBuildFollowsTheContract holds builds of random examples against a plain
@@ -56,6 +57,46 @@ func TestBuildFollowsTheContract(t *testing.T) {
 			}
 			if d := cmp.Diff(want.funnel, got.Funnel); d != "" {
 				t.Errorf("funnel (-want +got):\n%s", d)
+			}
+			for path, rows := range map[string][][]any{got.Train: want.train, got.Test: want.test} {
+				if _, read := readParquet(t, path); !cmp.Equal(rows, read) {
+					t.Errorf("%s differs (-want +got):\n%s", filepath.Base(path), firstDiff(rows, read))
+				}
+			}
+		})
+	}
+}
+
+// TestMoreTextsThanAreNumberedAreWrittenAsTheyAre: of long texts and of many
+// only the first ones are numbered.
+func TestMoreTextsThanAreNumberedAreWrittenAsTheyAre(t *testing.T) {
+	for name, c := range map[string]struct {
+		users int
+		item  func(i int) string
+	}{
+		"long": {600, func(i int) string { return fmt.Sprint(i, strings.Repeat(" item", 200+i%200)) }},
+		"many": {6000, func(i int) string { return fmt.Sprint("item ", i) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := rand.New(rand.NewPCG(1, 1))
+			def := testDefinition()
+			examples := randomExamples(r, c.users, def)
+			bytes := 0
+			for i := range examples {
+				if item := &examples[i].Columns[colItem]; i%3 > 0 || !item.Valid { // some occur again and again
+					*item = text(c.item(i))
+					bytes += len(item.Text)
+				}
+			}
+			if len(examples)*2/3 < spill.MostTexts && bytes < 2*spill.MostTextBytes {
+				t.Fatalf("%d texts of %d bytes are all numbered", len(examples), bytes)
+			}
+			config := config(t, def)
+			config.Workers, config.NegativeRatio = 1, "100"
+			want := contract(config, examples)
+			got, err := snapshot.BuildFrom(context.Background(), config, source(r, examples, 5))
+			if err != nil {
+				t.Fatal(err)
 			}
 			for path, rows := range map[string][][]any{got.Train: want.train, got.Test: want.test} {
 				if _, read := readParquet(t, path); !cmp.Equal(rows, read) {

@@ -39,6 +39,7 @@ type exporter struct {
 	w     float32 // sample weight of the sampled outcome
 	parts [2]part // by split
 	text  writtenText
+	known []knownTexts // by output column
 }
 
 // part are a partition's rows of one split, in order.
@@ -111,7 +112,15 @@ func (b *build) exporters(d *decisions, ids *spill.Set) ([]*exporter, error) {
 	for i := range workers {
 		workers[i] = &exporter{
 			sorter: sorters[i], b: b, d: d, idOut: ids.Writer(i), stats: newStatistics(b.plan, bins),
-			w: labels.Weight(b.sampledAll, b.sampledKept),
+			w: labels.Weight(b.sampledAll, b.sampledKept), known: make([]knownTexts, len(b.plan.columns)),
+		}
+	}
+	for at := range b.plan.columns {
+		if c := &b.plan.columns[at]; c.Type == definition.String && c.origin == stored {
+			numbers := spill.NewTexts()
+			for _, x := range workers {
+				x.known[at] = knownTexts{numbers: numbers, byText: map[string]*writtenText{}}
+			}
 		}
 	}
 	return workers, nil
@@ -263,38 +272,94 @@ func fillGaps[T any](valid []bool, list []T, value T) {
 	}
 }
 
-// writtenText is what becomes of a text, and what is counted of it.
+// writtenText is what becomes of a text, and where it is counted.
 type writtenText struct {
 	text                 []byte
 	ok, missing, changed bool
-	cell                 *tally
+	number               uint32 // in knownTexts.numbers
+	numbered             bool
+	cells                [2]*tally // by split
+	counted              [2]bool   // cells are set
+}
+
+// knownTexts is what a worker knows of a column's texts: there are mostly few.
+type knownTexts struct {
+	numbers *spill.Texts            // of what is written, for all workers
+	byText  map[string]*writtenText // by text before rare ones are mapped
+	absent  [2]*writtenText         // of missing ones: without a gap's text, with one
 }
 
 // texts fills a column of texts. Rows of a user follow each other, and what is
 // known of a user hardly changes: what was found for the row before mostly holds.
 func (x *exporter) texts(at int, c *column, split int, p *part, from, to *spill.Column) {
-	w := &x.text
 	stats := &x.stats.columns[at][split]
+	if numbers := x.known[at].numbers; !numbers.Full() {
+		to.Texts = numbers
+	}
+	var w *writtenText
 	for k, i := range p.rows {
 		if k == 0 || !sameText(from, p.rows[k-1], i) {
-			raw, ok := c.fullText(from, i)
-			w.text, w.ok, w.changed = raw, ok, false
-			w.missing = !from.Valid[i] || len(from.Text(i)) == 0 && c.Missing == definition.MissingUnknown
-			if ok && c.rare >= 0 {
-				w.text = x.b.rare[c.rare].apply(raw, &x.scratch.list)
-				w.changed = !bytes.Equal(w.text, raw)
+			w = x.known[at].find(x, c, from, i)
+			if !w.counted[split] {
+				w.counted[split], w.cells[split] = true, x.stats.text(at, split, w)
 			}
-			w.cell = x.stats.text(at, split, w)
 		}
 		x.stats.seen(at, stats, p.user[k], !w.missing)
 		if w.changed {
 			stats.changed.add(p.user[k])
 		}
-		if w.cell != nil {
-			w.cell.add(p.user[k])
+		if cell := w.cells[split]; cell != nil {
+			cell.add(p.user[k])
+		}
+		if to.Texts != nil {
+			if w.numbered {
+				to.AppendNumber(w.number, w.ok)
+				continue
+			}
+			to.Spell()
 		}
 		to.AppendBytes(w.text, w.ok)
 	}
+}
+
+// find finds what becomes of a row's text; of more texts than are kept until the next
+// one is found.
+func (n *knownTexts) find(x *exporter, c *column, from *spill.Column, row int) *writtenText {
+	raw, ok := c.fullText(from, row)
+	var kept **writtenText
+	missing := !from.Valid[row] || len(from.Text(row)) == 0 && c.Missing == definition.MissingUnknown
+	if missing {
+		kept = &n.absent[0]
+		if ok {
+			kept = &n.absent[1]
+		}
+		if *kept != nil {
+			return *kept
+		}
+	} else if w := n.byText[string(raw)]; w != nil {
+		return w
+	}
+	w := &x.text
+	*w = writtenText{ok: ok, missing: missing, numbered: !ok}
+	text := raw
+	if ok && c.rare >= 0 {
+		text = x.b.rare[c.rare].apply(raw, &x.scratch.list)
+		w.changed = !bytes.Equal(text, raw)
+	}
+	w.text = bytes.Clone(text)
+	if missing || len(n.byText) < spill.MostTexts {
+		if ok {
+			w.number, w.numbered = n.numbers.Number(w.text)
+		}
+		w = &writtenText{}
+		*w = x.text
+		if missing {
+			*kept = w
+		} else {
+			n.byText[string(raw)] = w
+		}
+	}
+	return w
 }
 
 func sameText(c *spill.Column, i, j int) bool {

@@ -70,6 +70,9 @@ func (e *encoder) encode(to *chunk, column *Column, c *spill.Column, rows int) e
 		Type: format.Type(typ.Kind()), Encoding: column.encodings(), PathInSchema: thrift.Slice[string]{column.Name}, Codec: format.Snappy,
 	}
 	dictionary := column.dictionary()
+	if !dictionary {
+		c.Spell()
+	}
 	for from := 0; from < rows; {
 		end := e.cut(c, from, rows, dictionary)
 		if err := e.data(typ, c, from, end, dictionary); err != nil {
@@ -77,6 +80,7 @@ func (e *encoder) encode(to *chunk, column *Column, c *spill.Column, rows int) e
 		}
 		if dictionary && len(e.dict.text) > dictionaryBytes {
 			dictionary = false
+			c.Spell()
 		}
 		from = end
 	}

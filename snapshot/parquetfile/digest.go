@@ -166,6 +166,10 @@ func (d *columnDigest) integers(t Type, valid []bool, list []int64) {
 }
 
 func (d *columnDigest) texts(c *spill.Column, rows int) {
+	if c.Texts != nil {
+		d.numbered(c, rows)
+		return
+	}
 	var last []byte
 	for i, ok := range c.Valid[:rows] {
 		if len(d.buf) >= digestBuffer {
@@ -182,5 +186,25 @@ func (d *columnDigest) texts(c *spill.Column, rows int) {
 			d.buf = append(d.buf, text...)
 		}
 		last = text
+	}
+}
+
+// numbered is texts of a column of their numbers.
+func (d *columnDigest) numbered(c *spill.Column, rows int) {
+	list := c.Texts.List()
+	for i, ok := range c.Valid[:rows] {
+		if len(d.buf) >= digestBuffer {
+			d.flush()
+		}
+		switch {
+		case i > 0 && ok == c.Valid[i-1] && (!ok || c.Ends[i] == c.Ends[i-1]):
+			d.buf = append(d.buf, digestAgain)
+		case !ok:
+			d.buf = append(d.buf, digestNull)
+		default:
+			text := list[c.Ends[i]]
+			d.buf = binary.LittleEndian.AppendUint32(append(d.buf, digestValue), uint32(len(text)))
+			d.buf = append(d.buf, text...)
+		}
 	}
 }

@@ -193,6 +193,10 @@ func TestTheFileIsWhatParquetGoWrites(t *testing.T) {
 			whole := &spill.Batch{Rows: rows, Columns: append(b.Columns[:len(b.Columns):len(b.Columns)], b.Columns[1])}
 			sorted := []string{columns[2].Name, columns[0].Name}
 			want := reference(t, columns, sorted, whole)
+			numbers := make([]*spill.Texts, len(columns))
+			for i := range numbers {
+				numbers[i] = spill.NewTexts()
+			}
 			var out bytes.Buffer
 			w, err := parquetfile.New(io.Writer(&out), parquetfile.Options{
 				Name: "rows", Columns: columns, Sorted: sorted, Program: "program", Version: "1.2.3", Workers: 1 + r.IntN(3),
@@ -201,8 +205,12 @@ func TestTheFileIsWhatParquetGoWrites(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.Abort()
-			if err := w.Write(context.Background(), given); err != nil {
-				t.Fatal(err)
+			for from := 0; from < rows; { // in pieces, some of them with numbers for texts
+				to := min(rows, from+1+r.IntN(rows))
+				if err := w.Write(context.Background(), cut(r, columns, numbers, given, from, to)); err != nil {
+					t.Fatal(err)
+				}
+				from = to
 			}
 			if _, err := w.Finish(context.Background()); err != nil {
 				t.Fatal(err)
@@ -221,6 +229,34 @@ func TestTheFileIsWhatParquetGoWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cut is some rows of a batch. Of a column of texts it has numbers, if it draws
+// so and all have one.
+func cut(r *rand.Rand, columns []parquetfile.Column, numbers []*spill.Texts, b *spill.Batch, from, to int) *spill.Batch {
+	part := &spill.Batch{Rows: to - from, Columns: make([]spill.Column, len(columns))}
+	for i := range columns {
+		c, of := &part.Columns[i], &b.Columns[i]
+		c.Kind = of.Kind
+		if columns[i].Copies != "" {
+			continue
+		}
+		if of.Kind == spill.Text && r.IntN(3) > 0 {
+			c.Texts = numbers[i]
+			for k := from; k < to && c.Texts != nil; k++ {
+				if number, ok := numbers[i].Number(of.Text(k)); ok {
+					c.AppendNumber(number, of.Valid[k])
+				} else {
+					c.Reset()
+				}
+			}
+			if c.Texts != nil {
+				continue
+			}
+		}
+		c.AppendRange(of, from, to)
+	}
+	return part
 }
 
 // fastSnappy is parquet-go's codec with the encoder that is used here.

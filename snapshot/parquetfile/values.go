@@ -118,19 +118,23 @@ func (e *encoder) indexes(c *spill.Column, from, end int) (smallest, largest par
 	e.ints = e.ints[:0]
 	d := &e.dict
 	d.page++
-	var last []byte
-	place := int32(-1)
-	for i := from; i < end; i++ {
-		if !c.Valid[i] {
-			continue
+	if c.Texts != nil {
+		e.ints = d.numbered(e.ints, c, from, end)
+	} else {
+		var last []byte
+		place := int32(-1)
+		for i := from; i < end; i++ {
+			if !c.Valid[i] {
+				continue
+			}
+			// The rows of a user follow each other, and what is known of a user hardly
+			// changes: most texts are that of the row before.
+			if text := c.Text(i); place < 0 || !bytes.Equal(text, last) {
+				last, place = text, d.place(text)
+				d.used[place] = d.page
+			}
+			e.ints = append(e.ints, place)
 		}
-		// The rows of a user follow each other, and what is known of a user hardly
-		// changes: most texts are that of the row before.
-		if text := c.Text(i); place < 0 || !bytes.Equal(text, last) {
-			last, place = text, d.place(text)
-			d.used[place] = d.page
-		}
-		e.ints = append(e.ints, place)
 	}
 	var b textBounds
 	for i, page := range d.used {
@@ -208,6 +212,8 @@ type dictionary struct {
 	ends   []uint32
 	used   []uint32 // the last page that has the text
 	page   uint32
+	// ofNumber is, by number in spill.Texts, 1 + the place, 0 of a text that is not there.
+	ofNumber []int32
 }
 
 func (d *dictionary) reset() {
@@ -215,6 +221,7 @@ func (d *dictionary) reset() {
 		d.places = map[string]int32{}
 	}
 	clear(d.places)
+	clear(d.ofNumber)
 	d.text, d.ends, d.used, d.page = d.text[:0], d.ends[:0], d.used[:0], 0
 }
 
@@ -222,12 +229,40 @@ func (d *dictionary) place(text []byte) int32 {
 	if at, ok := d.places[string(text)]; ok {
 		return at
 	}
-	at := int32(len(d.ends))
-	d.places[string(text)] = at
+	key := string(text)
+	at := d.add(key)
+	d.places[key] = at
+	return at
+}
+
+// add adds a text that is not there.
+func (d *dictionary) add(text string) int32 {
 	d.text = append(d.text, text...)
 	d.ends = append(d.ends, uint32(len(d.text)))
 	d.used = append(d.used, 0)
-	return at
+	return int32(len(d.ends)) - 1
+}
+
+// numbered appends the places of the texts of some rows of a column of numbers, of
+// which the chunk has no others.
+func (d *dictionary) numbered(places []int32, c *spill.Column, from, end int) []int32 {
+	list := c.Texts.List()
+	if n := len(list) - len(d.ofNumber); n > 0 {
+		d.ofNumber = append(d.ofNumber, make([]int32, n)...)
+	}
+	for i := from; i < end; i++ {
+		if !c.Valid[i] {
+			continue
+		}
+		place := d.ofNumber[c.Ends[i]] - 1
+		if place < 0 {
+			place = d.add(list[c.Ends[i]])
+			d.ofNumber[c.Ends[i]] = place + 1
+		}
+		d.used[place] = d.page
+		places = append(places, place)
+	}
+	return places
 }
 
 func (d *dictionary) at(i int32) []byte {

@@ -38,6 +38,9 @@ type Column struct {
 	// Ends are the ends of each row's text in Bytes.
 	Ends  []uint32
 	Bytes []byte
+	// Texts, if it is set, holds the texts: Ends are each row's number there, and Bytes
+	// is empty. AppendNumber, AppendRange, Spell and Reset know of it.
+	Texts *Texts
 }
 
 // Text is the text of row i. It borrows the batch's memory.
@@ -88,7 +91,7 @@ func (c *Column) AppendBytes(v []byte, ok bool) {
 // Reset empties the column and keeps its memory.
 func (c *Column) Reset() {
 	c.Valid, c.Floats, c.Ints = c.Valid[:0], c.Floats[:0], c.Ints[:0]
-	c.Ends, c.Bytes = c.Ends[:0], c.Bytes[:0]
+	c.Ends, c.Bytes, c.Texts = c.Ends[:0], c.Bytes[:0], nil
 }
 
 // Batch is some rows. Of a batch that was read, only the columns asked for
@@ -160,27 +163,13 @@ func (c *Column) AppendRange(from *Column, first, end int) {
 	if first == end {
 		return
 	}
+	before := len(c.Valid)
 	c.Valid = append(c.Valid, from.Valid[first:end]...)
 	switch c.Kind {
 	case Float32:
 		c.Floats = append(c.Floats, from.Floats[first:end]...)
 	case Text:
-		start := uint32(0)
-		if first > 0 {
-			start = from.Ends[first-1]
-		}
-		shift := uint32(len(c.Bytes)) - start
-		var ends []uint32
-		c.Ends, ends = more(c.Ends, end-first)
-		for i, e := range from.Ends[first:end] {
-			ends[i] = e + shift
-		}
-		text := from.Bytes[start:from.Ends[end-1]]
-		if need := len(c.Bytes) + len(text); need > cap(c.Bytes) {
-			// Twice as much, not a quarter more: a group of a file grows to megabytes.
-			c.Bytes = slices.Grow(c.Bytes, max(len(text), len(c.Bytes)))
-		}
-		c.Bytes = append(c.Bytes, text...)
+		c.appendTexts(from, first, end, before)
 	default:
 		c.Ints = append(c.Ints, from.Ints[first:end]...)
 	}
