@@ -26,10 +26,10 @@ func (b *build) sampling(ctx context.Context, found *collected) (labels.Threshol
 	}
 	forks := each(b.Workers, resolver.Fork)
 	err := b.scan(ctx, "negative sampling", []int{spillID, spillOutcome, spillNegative}, func(w int, rows *spill.Batch) error {
-		outcome, hash := rows.Columns[spillOutcome].Ints, rows.Columns[spillNegative].Ints
+		outcome, hash, ids := &rows.Columns[spillOutcome], &rows.Columns[spillNegative], &rows.Columns[spillID]
 		for i := range rows.Rows {
-			if int(outcome[i]) == b.plan.sampled {
-				forks[w].Add(uint64(hash[i]), string(rows.Columns[spillID].Text(i)))
+			if int(outcome.Int(i)) == b.plan.sampled {
+				forks[w].Add(uint64(hash.Int(i)), string(ids.Text(ids.At(i))))
 			}
 		}
 		return nil
@@ -70,23 +70,23 @@ func (b *build) extremes(ctx context.Context, s *sieve) (*cleaned, []bound, erro
 	err := b.scan(ctx, "outlier bounds", s.columns(more...), func(at int, rows *spill.Batch) error {
 		w := workers[at]
 		w.fates = s.mark(rows, w.fates, nil)
-		outcome := rows.Columns[spillOutcome].Ints
+		outcome := &rows.Columns[spillOutcome]
 		for i, f := range w.fates {
 			w.counts[f]++
 			if f == stays {
-				w.classes[outcome[i]]++
+				w.classes[outcome.Int(i)]++
 			}
 		}
 		for o := range p.outliers {
 			rule, m := &p.outliers[o], &w.moments[o]
 			c := &rows.Columns[rule.spill]
 			for i, f := range w.fates {
-				switch {
-				case f != stays || !c.Valid[i]:
+				switch at := c.At(i); {
+				case f != stays || !c.Valid[at]:
 				case rule.float:
-					m.addFloat(c.Floats[i])
+					m.addFloat(c.Floats[at])
 				default:
-					m.addInt(c.Ints[i])
+					m.addInt(c.Ints[at])
 				}
 			}
 		}
@@ -168,24 +168,25 @@ func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divide
 	err := b.scan(ctx, "split", s.columns(more...), func(at int, rows *spill.Batch) error {
 		w := workers[at]
 		w.fates = s.mark(rows, w.fates, &w.scratch)
-		outcome, hash := rows.Columns[spillOutcome].Ints, rows.Columns[spillSplit].Ints
+		outcome, hash, entity := &rows.Columns[spillOutcome], &rows.Columns[spillSplit], &rows.Columns[spillEntity]
+		small := measured.in(rows, &w.scratch)
 		for i, f := range w.fates {
 			w.found.fates[f]++
 			if f != notSampled && (f < fateFixed || f >= s.outlier(0)) {
 				for o := range p.outliers {
 					if v, ok := p.outliers[o].value(rows, i); ok && s.bounds[o].outside(v) {
-						w.found.outside[o][outcome[i]]++
+						w.found.outside[o][outcome.Int(i)]++
 					}
 				}
 			}
 			if f != stays {
 				continue
 			}
-			w.selectors[outcome[i]].Add(uint64(hash[i]))
-			entity := rows.Columns[spillEntity].Text(i)
-			w.staying.at(entity)
-			if measured != nil && measured.small(rows, i, &w.scratch) {
-				w.small.at(entity)
+			w.selectors[outcome.Int(i)].Add(uint64(hash.Int(i)))
+			user := entity.Text(entity.At(i))
+			w.staying.at(user)
+			if measured != nil && small.of(i) {
+				w.small.at(user)
 			}
 		}
 		return nil
@@ -234,10 +235,10 @@ func (b *build) resolve(ctx context.Context, s *sieve, resolvers []*labels.Resol
 	err := b.scan(ctx, "split border", s.columns(spillSplit), func(at int, rows *spill.Batch) error {
 		w := workers[at]
 		w.fates = s.mark(rows, w.fates, &w.scratch)
-		outcome, hash := rows.Columns[spillOutcome].Ints, rows.Columns[spillSplit].Ints
+		outcome, hash, ids := &rows.Columns[spillOutcome], &rows.Columns[spillSplit], &rows.Columns[spillID]
 		for i, f := range w.fates {
 			if f == stays {
-				w.forks[outcome[i]].Add(uint64(hash[i]), string(rows.Columns[spillID].Text(i)))
+				w.forks[outcome.Int(i)].Add(uint64(hash.Int(i)), string(ids.Text(ids.At(i))))
 			}
 		}
 		return nil
@@ -256,8 +257,9 @@ func (b *build) resolve(ctx context.Context, s *sieve, resolvers []*labels.Resol
 type splitter []labels.Threshold
 
 func (s splitter) test(rows *spill.Batch, i int) bool {
-	t := s[rows.Columns[spillOutcome].Ints[i]]
-	return t.Keep(uint64(rows.Columns[spillSplit].Ints[i]), borrow(rows.Columns[spillID].Text(i)))
+	ids := &rows.Columns[spillID]
+	t := s[rows.Columns[spillOutcome].Int(i)]
+	return t.Keep(uint64(rows.Columns[spillSplit].Int(i)), borrow(ids.Text(ids.At(i))))
 }
 
 // isMedian says whether the column's gaps are filled with a median.

@@ -25,7 +25,7 @@ type groups struct {
 type groupScratch struct {
 	key  []byte
 	list listScratch
-	// What small said last, and of which group: mostly the next row is of the same.
+	// What isSmall said last, and of which group: mostly the next row is of the same.
 	last  []byte
 	small bool
 }
@@ -50,22 +50,56 @@ func (g *groups) key(rows *spill.Batch, i int, s *groupScratch) []byte {
 			s.key = append(s.key, text...)
 			continue
 		}
-		if !from.Valid[i] {
+		at := from.At(i)
+		if !from.Valid[at] {
 			s.key = append(s.key, 0)
 			continue
 		}
 		s.key = append(s.key, 1)
 		if c.Type == definition.Float32 {
-			s.key = binary.LittleEndian.AppendUint32(s.key, math.Float32bits(from.Floats[i]))
+			s.key = binary.LittleEndian.AppendUint32(s.key, math.Float32bits(from.Floats[at]))
 		} else {
-			s.key = binary.AppendVarint(s.key, from.Ints[i])
+			s.key = binary.AppendVarint(s.key, from.Ints[at])
 		}
 	}
 	return s.key
 }
 
-// small says whether the row's group has too few users.
-func (g *groups) small(rows *spill.Batch, i int, s *groupScratch) bool {
+// once says that all rows are of the same group.
+func (g *groups) once(rows *spill.Batch) bool {
+	for _, at := range g.b.plan.groups {
+		if !rows.Columns[g.b.plan.columns[at].spill].Once {
+			return false
+		}
+	}
+	return true
+}
+
+// smallRows says which rows of a batch are of a group that has too few users.
+type smallRows struct {
+	g       *groups
+	rows    *spill.Batch
+	scratch *groupScratch
+	once    bool // all rows are of the same group
+	known   bool // what small says of a row
+	small   bool
+}
+
+// in is the small rows of a batch; of no groups it must not be asked.
+func (g *groups) in(rows *spill.Batch, s *groupScratch) smallRows {
+	return smallRows{g: g, rows: rows, scratch: s, once: g != nil && g.once(rows)}
+}
+
+// of says whether a row's group is small.
+func (r *smallRows) of(i int) bool {
+	if !r.known || !r.once {
+		r.known, r.small = true, r.g.isSmall(r.rows, i, r.scratch)
+	}
+	return r.small
+}
+
+// isSmall says whether the row's group has too few users.
+func (g *groups) isSmall(rows *spill.Batch, i int, s *groupScratch) bool {
 	key := g.key(rows, i, s)
 	if len(s.last) == 0 || !bytes.Equal(key, s.last) {
 		h := g.census.values[string(key)]
@@ -93,6 +127,7 @@ func (b *build) smallGroups(ctx context.Context, s *sieve) (*groups, error) {
 	}
 	type worker struct {
 		users   users
+		user    []uint64
 		fates   []fate
 		census  *census
 		recent  recent
@@ -102,14 +137,19 @@ func (b *build) smallGroups(ctx context.Context, s *sieve) (*groups, error) {
 	err := b.scan(ctx, "small groups", s.columns(spilled...), func(at int, rows *spill.Batch) error {
 		w := workers[at]
 		w.fates = s.mark(rows, w.fates, nil)
-		for i := range rows.Rows {
-			entity := rows.Columns[spillEntity].Text(i)
-			user := w.users.at(entity)
-			if w.fates[i] != stays {
+		var alone bool
+		w.user, alone = w.users.of(rows, w.user[:0])
+		alone = alone && g.once(rows)
+		entity := &rows.Columns[spillEntity]
+		for i, f := range w.fates {
+			if f != stays {
 				continue
 			}
-			if key := g.key(rows, i, &w.scratch); !w.recent.again(key, user) {
-				w.census.add(key, user, entity)
+			if key := g.key(rows, i, &w.scratch); !w.recent.again(key, w.user[i]) {
+				w.census.add(key, w.user[i], entity.Text(entity.At(i)))
+			}
+			if alone {
+				break // the others are the same user's, and of the same group
 			}
 		}
 		return nil

@@ -36,14 +36,14 @@ func (c *column) keys(keys []uint32, batch *spill.Batch, rows []int) []uint32 {
 	from := &batch.Columns[c.spill]
 	if c.Type == definition.Float32 {
 		for _, i := range rows {
-			if from.Valid[i] {
+			if i = from.At(i); from.Valid[i] {
 				keys = append(keys, floatKey(from.Floats[i]))
 			}
 		}
 		return keys
 	}
 	for _, i := range rows {
-		if from.Valid[i] {
+		if i = from.At(i); from.Valid[i] {
 			keys = append(keys, intKey(from.Ints[i]))
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // fullText is the row's text as step 9 sees it: missing and empty ones filled.
 func (c *column) fullText(from *spill.Column, row int) (text []byte, ok bool) {
-	if from.Valid[row] {
+	if row = from.At(row); from.Valid[row] {
 		if text = from.Text(row); len(text) > 0 {
 			return text, true
 		}
@@ -226,6 +226,7 @@ func (b *build) rareValues(ctx context.Context, s *sieve) error {
 		}
 		type worker struct {
 			users  users
+			user   []uint64
 			fates  []fate
 			census []*census
 			recent []recent
@@ -241,16 +242,21 @@ func (b *build) rareValues(ctx context.Context, s *sieve) error {
 		err := b.scan(ctx, name, s.columns(spilled...), func(at int, rows *spill.Batch) error {
 			w := workers[at]
 			w.fates = s.mark(rows, w.fates, nil)
-			for i := range rows.Rows {
-				entity := rows.Columns[spillEntity].Text(i)
-				user := w.users.at(entity)
-				if w.fates[i] != stays {
-					continue
-				}
-				for _, r := range columns {
-					c := &p.columns[p.rare[r]]
-					if text, ok := c.fullText(&rows.Columns[c.spill], i); ok && !w.recent[r].again(text, user) {
-						count(w.census[r], r, text, user, entity, &w.list)
+			var alone bool
+			w.user, alone = w.users.of(rows, w.user[:0])
+			entity := &rows.Columns[spillEntity]
+			for _, r := range columns {
+				c := &p.columns[p.rare[r]]
+				from := &rows.Columns[c.spill]
+				for i, f := range w.fates {
+					if f != stays {
+						continue
+					}
+					if text, ok := c.fullText(from, i); ok && !w.recent[r].again(text, w.user[i]) {
+						count(w.census[r], r, text, w.user[i], entity.Text(entity.At(i)), &w.list)
+					}
+					if alone && from.Once {
+						break // the others are the same user's, and have the same
 					}
 				}
 			}

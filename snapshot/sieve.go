@@ -51,21 +51,22 @@ func (s *sieve) columns(more ...int) []int {
 // out, and within step 8 the first cause in the order of the definition.
 func (s *sieve) mark(b *spill.Batch, fates []fate, scratch *groupScratch) []fate {
 	fates = fates[:0]
-	outcome, negative := b.Columns[spillOutcome].Ints, b.Columns[spillNegative].Ints
-	missing, ids := b.Columns[spillMissing].Ints, &b.Columns[spillID]
+	outcome, negative := &b.Columns[spillOutcome], &b.Columns[spillNegative]
+	missing, ids := &b.Columns[spillMissing], &b.Columns[spillID]
 	for i := range b.Rows {
 		f := stays
 		switch {
-		case int(outcome[i]) == s.p.sampled && !s.negatives.Keep(uint64(negative[i]), borrow(ids.Text(i))):
+		case int(outcome.Int(i)) == s.p.sampled && !s.negatives.Keep(uint64(negative.Int(i)), borrow(ids.Text(ids.At(i)))):
 			f = notSampled
-		case missing[i] > 0:
-			f = s.missing(int(missing[i]) - 1)
+		case missing.Int(i) > 0:
+			f = s.missing(int(missing.Int(i)) - 1)
 		}
 		fates = append(fates, f)
 	}
 	if s.bounds == nil {
 		return fates
 	}
+	small := s.groups.in(b, scratch)
 	for i := range b.Rows {
 		if fates[i] != stays {
 			continue
@@ -78,7 +79,7 @@ func (s *sieve) mark(b *spill.Batch, fates []fate, scratch *groupScratch) []fate
 				}
 			}
 		}
-		if fates[i] == stays && s.groups != nil && s.groups.small(b, i, scratch) {
+		if fates[i] == stays && s.groups != nil && small.of(i) {
 			fates[i] = suppressed
 		}
 	}
@@ -88,6 +89,7 @@ func (s *sieve) mark(b *spill.Batch, fates []fate, scratch *groupScratch) []fate
 // value is the number that the rule looks at, if there is one.
 func (o *outlier) value(b *spill.Batch, row int) (float64, bool) {
 	c := &b.Columns[o.spill]
+	row = c.At(row)
 	if !c.Valid[row] {
 		return 0, false
 	}
@@ -116,6 +118,19 @@ func unique(list []int) []int {
 type users struct {
 	last []byte
 	n    uint64
+}
+
+// of appends the numbers of the rows' entities. alone says that there is just one.
+func (u *users) of(rows *spill.Batch, list []uint64) (numbers []uint64, alone bool) {
+	entity := &rows.Columns[spillEntity]
+	number := uint64(0)
+	for i := range rows.Rows {
+		if i == 0 || !entity.Once {
+			number = u.at(entity.Text(i))
+		}
+		list = append(list, number)
+	}
+	return list, entity.Once
 }
 
 // at is the number of the row's entity, from 1.

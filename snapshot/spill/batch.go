@@ -38,6 +38,9 @@ type Column struct {
 	// Ends are the ends of each row's text in Bytes.
 	Ends  []uint32
 	Bytes []byte
+	// Once says that all rows have the same value, which stands there once, as that of
+	// row 0. Only what Scan hands out is so.
+	Once bool
 	// Texts, if it is set, holds the texts: Ends are each row's number there, and Bytes
 	// is empty. AppendNumber, AppendRange, Spell and Reset know of it.
 	Texts *Texts
@@ -51,6 +54,17 @@ func (c *Column) Text(i int) []byte {
 	}
 	return c.Bytes[from:c.Ends[i]]
 }
+
+// At is where the value of a row stands.
+func (c *Column) At(row int) int {
+	if c.Once {
+		return 0
+	}
+	return row
+}
+
+// Int is the integer of a row.
+func (c *Column) Int(row int) int64 { return c.Ints[c.At(row)] }
 
 // AppendFloat adds a row's float; a value that is not ok is missing.
 func (c *Column) AppendFloat(v float32, ok bool) {
@@ -92,6 +106,7 @@ func (c *Column) AppendBytes(v []byte, ok bool) {
 func (c *Column) Reset() {
 	c.Valid, c.Floats, c.Ints = c.Valid[:0], c.Floats[:0], c.Ints[:0]
 	c.Ends, c.Bytes, c.Texts = c.Ends[:0], c.Bytes[:0], nil
+	c.Once = false
 }
 
 // Batch is some rows. Of a batch that was read, only the columns asked for

@@ -135,9 +135,14 @@ type decoder struct {
 	firsts Column // the first rows of runs
 }
 
-// decodeColumn reads a segment of rows rows, appending to c.
-func (d *decoder) decodeColumn(seg []byte, c *Column, rows int) error {
+// decodeColumn reads a segment of rows rows, appending to c. With once, which c must be
+// empty for, what is the same in all rows is set once.
+func (d *decoder) decodeColumn(seg []byte, c *Column, rows int, once bool) error {
 	if len(seg) > 0 && seg[0] == inRuns {
+		if once && len(seg) > 2 && seg[1] == 1 && int(seg[2]) == rows {
+			c.Once = true
+			return decodeEach(seg[3:], c, 1)
+		}
 		return d.decodeRuns(seg[1:], c, rows)
 	}
 	return decodeEach(seg, c, rows)

@@ -4,7 +4,7 @@ package spill
 func EncodeColumn(c *Column, rows int) []byte { return new(encoder).appendColumn(nil, c, rows) }
 
 func DecodeColumn(seg []byte, c *Column, rows int) error {
-	return new(decoder).decodeColumn(seg, c, rows)
+	return new(decoder).decodeColumn(seg, c, rows, false)
 }
 
 // Unmap makes a set read chunks as where files cannot be mapped.

@@ -326,9 +326,10 @@ func (s *Set) Scanner(wanted []int) *Scanner {
 }
 
 // Scan calls fn with the partition's rows, a chunk at a time, writer by writer
-// in the order of appending. The batch is reused. An error of fn ends the scan
-// and is returned.
+// in the order of appending. A column that is the same in all of them has its value
+// Once. The batch is reused. An error of fn ends the scan and is returned.
 func (s *Scanner) Scan(ctx context.Context, partition int, fn func(*Batch) error) error {
+	s.reader.once = true
 	return s.chunks(ctx, partition, func(c chunk) error {
 		s.rows.Reset()
 		if err := s.reader.read(c, s.rows); err != nil {
@@ -342,6 +343,7 @@ func (s *Scanner) Scan(ctx context.Context, partition int, fn func(*Batch) error
 // reuses.
 func (s *Scanner) Load(ctx context.Context, partition int) (*Batch, error) {
 	s.rows.Reset()
+	s.reader.once = false
 	err := s.chunks(ctx, partition, func(c chunk) error { return s.reader.read(c, s.rows) })
 	return s.rows, err
 }
@@ -372,6 +374,7 @@ type reader struct {
 	from    *Writer
 	wanted  []segment // by place
 	columns int
+	once    bool // a column of one run is not repeated
 	decoder decoder
 	buffer  []byte
 }
@@ -415,7 +418,7 @@ func (r *reader) read(c chunk, b *Batch) (err error) {
 		if from < body || to < from || to > len(data) {
 			return fmt.Errorf("%w: segment from %d to %d of %d", ErrCorrupt, from, to, len(data))
 		}
-		if err := r.decoder.decodeColumn(data[from:to], &b.Columns[s.column], int(c.rows)); err != nil {
+		if err := r.decoder.decodeColumn(data[from:to], &b.Columns[s.column], int(c.rows), r.once); err != nil {
 			return err
 		}
 	}

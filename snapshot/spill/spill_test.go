@@ -210,6 +210,7 @@ func comeBack(t *testing.T, set *spill.Set, want []model) {
 	t.Helper()
 	scanner := set.Scanner([]int{5, 0, 1, 2, 3, 4})
 	partial := set.Scanner([]int{4, 1})
+	once := 0
 	for p := range 7 {
 		rows := append(append([]string(nil), want[0][p]...), want[1][p]...)
 		if set.Rows(p) != len(rows) {
@@ -220,7 +221,10 @@ func comeBack(t *testing.T, set *spill.Set, want []model) {
 			for i := range b.Rows {
 				text := ""
 				for c := range b.Columns {
-					text += render(&b.Columns[c], i)
+					text += render(&b.Columns[c], b.Columns[c].At(i))
+					if b.Columns[c].Once {
+						once++
+					}
 				}
 				got = append(got, text)
 			}
@@ -247,6 +251,9 @@ func comeBack(t *testing.T, set *spill.Set, want []model) {
 				t.Fatalf("partition %d row %d differs", p, i)
 			}
 		}
+	}
+	if once == 0 {
+		t.Error("no column is the same in all rows of a chunk")
 	}
 }
 
