@@ -1,6 +1,9 @@
 package labels
 
-import "container/heap"
+import (
+	"container/heap"
+	"strings"
+)
 
 // selectorBits is the number of leading bits of a hash that a Selector counts
 // by: 65,536 buckets of 8 bytes, 512 KiB.
@@ -89,16 +92,16 @@ func (r *Resolver) Fork() *Resolver {
 	return &f
 }
 
-// Add looks at one pair. The id is kept only if the pair is near the border.
+// Add looks at one pair. The id is copied, and only if the pair is near the border.
 func (r *Resolver) Add(hash uint64, id string) {
 	if r.fixed || hash>>r.shift != r.bucket {
 		return
 	}
 	p := pair{hash, id}
 	if int64(len(r.pairs)) < r.want {
-		heap.Push(&r.pairs, p)
+		heap.Push(&r.pairs, p.clone())
 	} else if p.less(r.pairs[0]) {
-		r.pairs[0] = p
+		r.pairs[0] = p.clone()
 		heap.Fix(&r.pairs, 0)
 	}
 }
@@ -140,6 +143,8 @@ type pair struct {
 	hash uint64
 	id   string
 }
+
+func (p pair) clone() pair { return pair{p.hash, strings.Clone(p.id)} }
 
 func (p pair) less(q pair) bool {
 	return p.hash < q.hash || p.hash == q.hash && p.id < q.id

@@ -29,7 +29,7 @@ func (b *build) sampling(ctx context.Context, found *collected) (labels.Threshol
 		outcome, hash, ids := &rows.Columns[spillOutcome], &rows.Columns[spillNegative], &rows.Columns[spillID]
 		for i := range rows.Rows {
 			if int(outcome.Int(i)) == b.plan.sampled {
-				forks[w].Add(uint64(hash.Int(i)), string(ids.Text(ids.At(i))))
+				forks[w].Add(uint64(hash.Int(i)), borrow(ids.Text(ids.At(i))))
 			}
 		}
 		return nil
@@ -136,8 +136,9 @@ type divided struct {
 
 // divide decides step 10: in each class the rows with the smallest hashes go
 // to test. measured are groups that suppress nothing, or nil.
-func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divided, []labels.Threshold, error) {
+func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divided, splitter, error) {
 	p := b.plan
+	kept := newKeptRows(b.set)
 	classes := len(b.Definition.Labels.Outcomes)
 	type worker struct {
 		staying, small users
@@ -182,6 +183,7 @@ func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divide
 			if f != stays {
 				continue
 			}
+			kept.note(rows, i, rowStays)
 			w.selectors[outcome.Int(i)].Add(uint64(hash.Int(i)))
 			user := entity.Text(entity.At(i))
 			w.staying.at(user)
@@ -192,7 +194,7 @@ func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divide
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, splitter{}, err
 	}
 	total := workers[0]
 	for _, w := range workers[1:] {
@@ -214,31 +216,23 @@ func (b *build) divide(ctx context.Context, s *sieve, measured *groups) (*divide
 		d.tests = append(d.tests, labels.TestCount(b.testSize, sel.Len()))
 		resolvers[i] = sel.Resolve(d.tests[i])
 	}
-	thresholds, err := b.resolve(ctx, s, resolvers)
-	return d, thresholds, err
+	thresholds, err := b.resolve(ctx, kept, resolvers)
+	return d, splitter{kept, thresholds}, err
 }
 
 // resolve finds the exact border of each class.
-func (b *build) resolve(ctx context.Context, s *sieve, resolvers []*labels.Resolver) ([]labels.Threshold, error) {
-	type worker struct {
-		fates   []fate
-		scratch groupScratch
-		forks   []*labels.Resolver
-	}
-	workers := each(b.Workers, func() *worker {
-		w := &worker{}
+func (b *build) resolve(ctx context.Context, kept *keptRows, resolvers []*labels.Resolver) ([]labels.Threshold, error) {
+	workers := each(b.Workers, func() (forks []*labels.Resolver) {
 		for _, r := range resolvers {
-			w.forks = append(w.forks, r.Fork())
+			forks = append(forks, r.Fork())
 		}
-		return w
+		return forks
 	})
-	err := b.scan(ctx, "split border", s.columns(spillSplit), func(at int, rows *spill.Batch) error {
-		w := workers[at]
-		w.fates = s.mark(rows, w.fates, &w.scratch)
+	err := b.scan(ctx, "split border", []int{spillID, spillOutcome, spillSplit}, func(w int, rows *spill.Batch) error {
 		outcome, hash, ids := &rows.Columns[spillOutcome], &rows.Columns[spillSplit], &rows.Columns[spillID]
-		for i, f := range w.fates {
-			if f == stays {
-				w.forks[outcome.Int(i)].Add(uint64(hash.Int(i)), string(ids.Text(ids.At(i))))
+		for i := range rows.Rows {
+			if kept.is(rows, i, rowStays) {
+				workers[w][outcome.Int(i)].Add(uint64(hash.Int(i)), borrow(ids.Text(ids.At(i))))
 			}
 		}
 		return nil
@@ -246,21 +240,38 @@ func (b *build) resolve(ctx context.Context, s *sieve, resolvers []*labels.Resol
 	thresholds := make([]labels.Threshold, len(resolvers))
 	for i, r := range resolvers {
 		for _, w := range workers {
-			r.Merge(w.forks[i])
+			r.Merge(w[i])
 		}
 		thresholds[i] = r.Threshold()
 	}
 	return thresholds, err
 }
 
-// splitter tells test rows from train rows.
-type splitter []labels.Threshold
-
-func (s splitter) test(rows *spill.Batch, i int) bool {
-	ids := &rows.Columns[spillID]
-	t := s[rows.Columns[spillOutcome].Int(i)]
-	return t.Keep(uint64(rows.Columns[spillSplit].Int(i)), borrow(ids.Text(ids.At(i))))
+// splitter tells test rows from train rows, of those that stay.
+type splitter struct {
+	kept       *keptRows
+	thresholds []labels.Threshold // by outcome
 }
+
+// columns are those of the spill that decide reads.
+func (s *splitter) columns(more ...int) []int {
+	return unique(append([]int{spillID, spillOutcome, spillSplit}, more...))
+}
+
+// decide decides on the rows of a batch, once for all.
+func (s *splitter) decide(rows *spill.Batch) {
+	outcome, hash, ids := &rows.Columns[spillOutcome], &rows.Columns[spillSplit], &rows.Columns[spillID]
+	for i := range rows.Rows {
+		if s.stays(rows, i) && s.thresholds[outcome.Int(i)].Keep(uint64(hash.Int(i)), borrow(ids.Text(ids.At(i)))) {
+			s.kept.note(rows, i, rowTests)
+		}
+	}
+}
+
+func (s *splitter) stays(rows *spill.Batch, i int) bool { return s.kept.is(rows, i, rowStays) }
+
+// test says whether a row that stays goes to test; decide was there before.
+func (s *splitter) test(rows *spill.Batch, i int) bool { return s.kept.is(rows, i, rowTests) }
 
 // isMedian says whether the column's gaps are filled with a median.
 func (c *column) isMedian() bool {

@@ -26,12 +26,11 @@ type exported struct {
 // exporter is one worker of the last pass.
 type exporter struct {
 	sorter
-	b       *build
-	d       *decisions
-	fates   []fate
-	scratch groupScratch
-	idOut   *spill.Writer // pseudonyms of all ids, to find duplicates
-	stats   *statistics
+	b     *build
+	d     *decisions
+	list  listScratch
+	idOut *spill.Writer // pseudonyms of all ids, to find duplicates
+	stats *statistics
 
 	test  []bool   // by place in kept
 	user  []uint64 // number of the user, by place in kept
@@ -132,8 +131,7 @@ func (x *exporter) partition(ctx context.Context, p int, s slice) error {
 	if err := x.load(ctx, p); err != nil {
 		return err
 	}
-	x.fates = x.d.sieve.mark(x.rows, x.fates, &x.scratch)
-	x.sort(x.fates)
+	x.sort(x.d.split.stays)
 	if err := x.divide(); err != nil {
 		return err
 	}
@@ -343,7 +341,7 @@ func (n *knownTexts) find(x *exporter, c *column, from *spill.Column, row int) *
 	*w = writtenText{ok: ok, missing: missing, numbered: !ok}
 	text := raw
 	if ok && c.rare >= 0 {
-		text = x.b.rare[c.rare].apply(raw, &x.scratch.list)
+		text = x.b.rare[c.rare].apply(raw, &x.list)
 		w.changed = !bytes.Equal(text, raw)
 	}
 	w.text = bytes.Clone(text)

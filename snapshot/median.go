@@ -31,24 +31,33 @@ func keyFloat(k uint32) float32 {
 func intKey(v int64) uint32 { return uint32(int32(v)) ^ 1<<31 }
 func keyInt(k uint32) int64 { return int64(int32(k ^ 1<<31)) }
 
-// keys appends the keys of the column's values in some rows.
-func (c *column) keys(keys []uint32, batch *spill.Batch, rows []int) []uint32 {
+// keys appends the keys of the column's values in some rows, each of which stands for
+// so many rows.
+func (c *column) keys(keys []uint32, batch *spill.Batch, rows []int) (_ []uint32, times uint32) {
 	from := &batch.Columns[c.spill]
+	times = 1
+	if from.Once && len(rows) > 0 {
+		times = uint32(len(rows))
+		rows = onlyFirst
+	}
 	if c.Type == definition.Float32 {
 		for _, i := range rows {
-			if i = from.At(i); from.Valid[i] {
+			if from.Valid[i] {
 				keys = append(keys, floatKey(from.Floats[i]))
 			}
 		}
-		return keys
+		return keys, times
 	}
 	for _, i := range rows {
-		if i = from.At(i); from.Valid[i] {
+		if from.Valid[i] {
 			keys = append(keys, intKey(from.Ints[i]))
 		}
 	}
-	return keys
+	return keys, times
 }
+
+// onlyFirst is where a value stands that all rows have.
+var onlyFirst = []int{0}
 
 // number is the value with the key.
 func (c *column) number(k uint32) float64 {
@@ -76,37 +85,40 @@ type numbers struct {
 
 // medians finds the lower median of each median column over the train rows:
 // element ⌊(n − 1) ÷ 2⌋ of the sorted values.
-func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers, error) {
+//
+// The first pass decides on the split, too.
+func (b *build) medians(ctx context.Context, split *splitter) (*numbers, error) {
 	p := b.plan
 	n := &numbers{total: make([]int64, len(p.numeric)), fills: make([]fill, len(p.numeric))}
-	if len(p.numeric) == 0 {
-		return n, nil
-	}
-	count := func(name string, columns []int, add func(counts *halves, numeric int, keys []uint32)) ([]halves, error) {
-		more := []int{spillSplit}
+	count := func(name string, first bool, columns []int, add func(counts *halves, numeric int, keys []uint32, times uint32)) ([]halves, error) {
+		var read []int
 		for _, at := range columns {
-			more = append(more, p.columns[p.numeric[at]].spill)
+			read = append(read, p.columns[p.numeric[at]].spill)
+		}
+		if first {
+			read = split.columns(read...)
 		}
 		type worker struct {
-			fates   []fate
-			scratch groupScratch
-			train   []int
-			keys    []uint32
-			counts  []halves
+			train  []int
+			keys   []uint32
+			counts []halves
 		}
 		workers := each(b.Workers, func() *worker { return &worker{counts: make([]halves, len(p.numeric))} })
-		err := b.scan(ctx, name, s.columns(more...), func(at int, rows *spill.Batch) error {
+		err := b.scan(ctx, name, read, func(at int, rows *spill.Batch) error {
 			w := workers[at]
-			w.fates = s.mark(rows, w.fates, &w.scratch)
+			if first {
+				split.decide(rows)
+			}
 			w.train = w.train[:0]
-			for i, f := range w.fates {
-				if f == stays && !split.test(rows, i) {
+			for i := range rows.Rows {
+				if split.stays(rows, i) && !split.test(rows, i) {
 					w.train = append(w.train, i)
 				}
 			}
 			for _, at := range columns {
-				w.keys = p.columns[p.numeric[at]].keys(w.keys[:0], rows, w.train)
-				add(&w.counts[at], at, w.keys)
+				var times uint32
+				w.keys, times = p.columns[p.numeric[at]].keys(w.keys[:0], rows, w.train)
+				add(&w.counts[at], at, w.keys, times)
 			}
 			return nil
 		})
@@ -124,9 +136,9 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 	for i := range p.numeric {
 		all = append(all, i)
 	}
-	upper, err := count("medians", all, func(counts *halves, _ int, keys []uint32) {
+	upper, err := count("medians", true, all, func(counts *halves, _ int, keys []uint32, times uint32) {
 		for _, key := range keys {
-			counts[key>>16]++
+			counts[key>>16] += times
 		}
 	})
 	if err != nil {
@@ -148,10 +160,10 @@ func (b *build) medians(ctx context.Context, s *sieve, split splitter) (*numbers
 	if len(wanted) == 0 {
 		return n, nil
 	}
-	lower, err := count("medians, exactly", wanted, func(counts *halves, at int, keys []uint32) {
+	lower, err := count("medians, exactly", false, wanted, func(counts *halves, at int, keys []uint32, times uint32) {
 		for _, key := range keys {
 			if uint16(key>>16) == high[at] {
-				counts[uint16(key)]++
+				counts[uint16(key)] += times
 			}
 		}
 	})

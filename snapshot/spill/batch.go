@@ -114,6 +114,9 @@ func (c *Column) Reset() {
 type Batch struct {
 	Rows    int
 	Columns []Column
+	// Partition is that of a batch that was read, and First the place of its first row
+	// among those of the partition, which is the same whenever it is read.
+	Partition, First int
 }
 
 // NewBatch makes an empty batch of columns of the kinds.

@@ -330,7 +330,9 @@ func (s *Set) Scanner(wanted []int) *Scanner {
 // Once. The batch is reused. An error of fn ends the scan and is returned.
 func (s *Scanner) Scan(ctx context.Context, partition int, fn func(*Batch) error) error {
 	s.reader.once = true
+	s.rows.Partition, s.rows.First, s.rows.Rows = partition, 0, 0
 	return s.chunks(ctx, partition, func(c chunk) error {
+		s.rows.First += s.rows.Rows
 		s.rows.Reset()
 		if err := s.reader.read(c, s.rows); err != nil {
 			return err
@@ -343,6 +345,7 @@ func (s *Scanner) Scan(ctx context.Context, partition int, fn func(*Batch) error
 // reuses.
 func (s *Scanner) Load(ctx context.Context, partition int) (*Batch, error) {
 	s.rows.Reset()
+	s.rows.Partition, s.rows.First = partition, 0
 	s.reader.once = false
 	err := s.chunks(ctx, partition, func(c chunk) error { return s.reader.read(c, s.rows) })
 	return s.rows, err
