@@ -172,7 +172,7 @@ func (b *build) decide(ctx context.Context, source exampleSource) (*decisions, e
 	if err := b.closeFunnel(d); err != nil {
 		return nil, err
 	}
-	d.numbers, err = b.medians(ctx, &d.split)
+	d.numbers, err = b.splitRows(ctx, &d.split)
 	return d, err
 }
 

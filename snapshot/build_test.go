@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestBuildFollowsTheContract(t *testing.T) {
 			if def.Example.DropImmature = r.IntN(3) == 0; r.IntN(3) == 0 {
 				def.Labels.Window, def.Labels.DropCensored = 14*24*time.Hour, true
 			}
-			examples := randomExamples(r, []int{40, 300, 600}[i%3], def)
+			examples := lengthen(r, randomExamples(r, []int{40, 300, 600}[i%3], def))
 			want := contract(c, examples)
 			got, err := snapshot.BuildFrom(context.Background(), c, source(r, examples, 1+r.IntN(20)))
 			if gates := (*snapshot.GateError)(nil); errors.As(err, &gates) && (len(want.train) == 0 || len(want.test) == 0) {
@@ -65,6 +66,35 @@ func TestBuildFollowsTheContract(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lengthen gives some entities as many rows as make a chunk of the spill, or several,
+// and some of these another segment, types or budget now and then.
+func lengthen(r *rand.Rand, list []pit.Example) (all []pit.Example) {
+	rare := 15
+	if len(list) < 2000 && r.IntN(2) == 0 {
+		rare = 3
+	}
+	for i, e := range list {
+		all = append(all, e)
+		if last := i+1 == len(list) || list[i+1].EntityID != e.EntityID; !last || r.IntN(rare) > 0 {
+			continue
+		}
+		changes := r.IntN(2) == 0
+		for range []int{31, 60, 127, 128, 260}[r.IntN(5)] {
+			e.ID = fmt.Sprintf("offer-%x", r.Uint64())
+			e.Columns = slices.Clone(e.Columns)
+			e.Columns[colItem] = text(fmt.Sprintf("item-%d", r.IntN(200)))
+			if changes {
+				e.Columns[colFlag] = number(r.IntN(2))
+				if at := []int{colSegment, colTypes, colBudget}[r.IntN(3)]; r.IntN(15) == 0 {
+					e.Columns[at] = list[r.IntN(len(list))].Columns[at]
+				}
+			}
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // TestMoreTextsThanAreNumberedAreWrittenAsTheyAre: of long texts and of many
@@ -384,5 +414,33 @@ func TestDefinitionsThatNoDatasetCanFollowAreRefused(t *testing.T) {
 			}
 			wantEmpty(t, c.Output)
 		})
+	}
+}
+
+// TestEachGroupOfAUserCounts: a user of two groups counts in both, in whatever order
+// her rows come.
+func TestEachGroupOfAUserCounts(t *testing.T) {
+	def := testDefinition()
+	def.Privacy.GroupMinUsers = 10
+	like := randomExamples(rand.New(rand.NewPCG(1, 1)), 40, def)
+	var examples []pit.Example
+	for user := range 12 {
+		for n := range 48 {
+			e := like[n]
+			e.ID, e.EntityID, e.Columns = fmt.Sprint(user, "/", n), fmt.Sprint("reader ", user), slices.Clone(e.Columns)
+			e.Columns[colSegment], e.Columns[colFlag] = text("one"), number((user+n)%2)
+			examples = append(examples, e)
+		}
+	}
+	c := config(t, def)
+	c.NegativeRatio, c.Outliers = "100", snapshot.Keep
+	got, err := snapshot.BuildFrom(context.Background(), c, source(rand.New(rand.NewPCG(1, 1)), examples, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range got.Funnel {
+		if step.Key == "suppressed" && step.Removed != 0 {
+			t.Errorf("%d rows are suppressed, of groups of 12 users", step.Removed)
+		}
 	}
 }

@@ -81,12 +81,12 @@ func (b *build) extremes(ctx context.Context, s *sieve) (*cleaned, []bound, erro
 			rule, m := &p.outliers[o], &w.moments[o]
 			c := &rows.Columns[rule.spill]
 			for i, f := range w.fates {
-				switch at := c.At(i); {
-				case f != stays || !c.Valid[at]:
+				switch row := c.At(i); {
+				case f != stays || !c.Valid[row]:
 				case rule.float:
-					m.addFloat(c.Floats[at])
+					m.addFloat(c.Floats[row])
 				default:
-					m.addInt(c.Ints[at])
+					m.addInt(c.Ints[row])
 				}
 			}
 		}

@@ -280,11 +280,13 @@ type writtenText struct {
 	counted              [2]bool   // cells are set
 }
 
-// knownTexts is what a worker knows of a column's texts: there are mostly few.
+// knownTexts is what a worker knows of a column's texts: there are mostly few. It keeps
+// no more than spill.Texts does.
 type knownTexts struct {
 	numbers *spill.Texts            // of what is written, for all workers
 	byText  map[string]*writtenText // by text before rare ones are mapped
-	absent  [2]*writtenText         // of missing ones: without a gap's text, with one
+	bytes   int                     // of its texts
+	absent  *writtenText            // what becomes of a missing one
 }
 
 // texts fills a column of texts. Rows of a user follow each other, and what is
@@ -320,44 +322,39 @@ func (x *exporter) texts(at int, c *column, split int, p *part, from, to *spill.
 	}
 }
 
-// find finds what becomes of a row's text; of more texts than are kept until the next
-// one is found.
+// find finds what becomes of a row's text. Of a text that is not kept it is good until
+// the next one is looked for, and as long as the rows are.
 func (n *knownTexts) find(x *exporter, c *column, from *spill.Column, row int) *writtenText {
 	raw, ok := c.fullText(from, row)
-	var kept **writtenText
 	missing := !from.Valid[row] || len(from.Text(row)) == 0 && c.Missing == definition.MissingUnknown
-	if missing {
-		kept = &n.absent[0]
-		if ok {
-			kept = &n.absent[1]
-		}
-		if *kept != nil {
-			return *kept
-		}
-	} else if w := n.byText[string(raw)]; w != nil {
+	if missing && n.absent != nil {
+		return n.absent
+	}
+	if w := n.byText[string(raw)]; w != nil && !missing {
 		return w
 	}
 	w := &x.text
 	*w = writtenText{ok: ok, missing: missing, numbered: !ok}
-	text := raw
+	w.text = raw
 	if ok && c.rare >= 0 {
-		text = x.b.rare[c.rare].apply(raw, &x.list)
-		w.changed = !bytes.Equal(text, raw)
+		w.text = x.b.rare[c.rare].apply(raw, &x.list)
+		w.changed = !bytes.Equal(w.text, raw)
 	}
-	w.text = bytes.Clone(text)
-	if missing || len(n.byText) < spill.MostTexts {
-		if ok {
-			w.number, w.numbered = n.numbers.Number(w.text)
-		}
-		w = &writtenText{}
-		*w = x.text
-		if missing {
-			*kept = w
-		} else {
-			n.byText[string(raw)] = w
-		}
+	if !missing && (len(n.byText) == spill.MostTexts || n.bytes+len(raw) > spill.MostTextBytes) {
+		return w
 	}
-	return w
+	if ok {
+		w.number, w.numbered = n.numbers.Number(w.text)
+	}
+	kept := *w
+	kept.text = bytes.Clone(w.text)
+	if missing {
+		n.absent = &kept
+	} else {
+		n.bytes += len(raw)
+		n.byText[string(raw)] = &kept
+	}
+	return &kept
 }
 
 func sameText(c *spill.Column, i, j int) bool {

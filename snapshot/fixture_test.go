@@ -263,6 +263,20 @@ func pickOutcome(r *rand.Rand) int {
 	return 3
 }
 
+// sayWhatIsTheSame sets Same of the examples of an entity.
+func sayWhatIsTheSame(list []pit.Example) {
+	var before []pit.Value
+	for i := range list {
+		e := &list[i]
+		now := slices.Concat(e.Columns, e.Values, slices.Concat(e.Uniform...))
+		e.Same = make([]bool, len(now))
+		for k := range now {
+			e.Same[k] = i > 0 && len(before) == len(now) && now[k] == before[k]
+		}
+		before = now
+	}
+}
+
 // source deals the entities out to n parts, in random order.
 func source(r *rand.Rand, list []pit.Example, n int) *snapshot.TestSource {
 	var entities [][]pit.Example
@@ -277,6 +291,9 @@ func source(r *rand.Rand, list []pit.Example, n int) *snapshot.TestSource {
 	r.Shuffle(len(entities), func(i, j int) { entities[i], entities[j] = entities[j], entities[i] })
 	s := &snapshot.TestSource{Parts: make([][]pit.Example, n)}
 	for _, e := range entities {
+		if r.IntN(2) == 0 {
+			sayWhatIsTheSame(e)
+		}
 		p := r.IntN(n)
 		s.Parts[p] = append(s.Parts[p], e...)
 	}

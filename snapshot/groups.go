@@ -50,16 +50,16 @@ func (g *groups) key(rows *spill.Batch, i int, s *groupScratch) []byte {
 			s.key = append(s.key, text...)
 			continue
 		}
-		at := from.At(i)
-		if !from.Valid[at] {
+		row := from.At(i)
+		if !from.Valid[row] {
 			s.key = append(s.key, 0)
 			continue
 		}
 		s.key = append(s.key, 1)
 		if c.Type == definition.Float32 {
-			s.key = binary.LittleEndian.AppendUint32(s.key, math.Float32bits(from.Floats[at]))
+			s.key = binary.LittleEndian.AppendUint32(s.key, math.Float32bits(from.Floats[row]))
 		} else {
-			s.key = binary.AppendVarint(s.key, from.Ints[at])
+			s.key = binary.AppendVarint(s.key, from.Ints[row])
 		}
 	}
 	return s.key
@@ -81,7 +81,7 @@ type smallRows struct {
 	rows    *spill.Batch
 	scratch *groupScratch
 	once    bool // all rows are of the same group
-	known   bool // what small says of a row
+	known   bool // small is what was said last
 	small   bool
 }
 

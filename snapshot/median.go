@@ -83,11 +83,10 @@ type numbers struct {
 	fills []fill // by numeric column; only of median columns
 }
 
-// medians finds the lower median of each median column over the train rows:
-// element ⌊(n − 1) ÷ 2⌋ of the sorted values.
-//
-// The first pass decides on the split, too.
-func (b *build) medians(ctx context.Context, split *splitter) (*numbers, error) {
+// splitRows decides of each row that stays whether it goes to test, and finds the
+// lower median of each median column over the train rows: element ⌊(n − 1) ÷ 2⌋ of the
+// sorted values.
+func (b *build) splitRows(ctx context.Context, split *splitter) (*numbers, error) {
 	p := b.plan
 	n := &numbers{total: make([]int64, len(p.numeric)), fills: make([]fill, len(p.numeric))}
 	count := func(name string, first bool, columns []int, add func(counts *halves, numeric int, keys []uint32, times uint32)) ([]halves, error) {

@@ -138,12 +138,12 @@ func (s *sorter) load(ctx context.Context, p int) (err error) {
 	return err
 }
 
-// sort finds the order of the rows that stay; without a say in it all do.
-func (s *sorter) sort(stays func(rows *spill.Batch, i int) bool) {
+// sort finds the order of the rows that are kept; without keep all are.
+func (s *sorter) sort(keep func(rows *spill.Batch, i int) bool) {
 	s.kept, s.idRaw, s.order, s.places = s.kept[:0], s.idRaw[:0], s.order[:0], s.places[:0]
 	ids := &s.rows.Columns[spillID]
 	for i := range s.rows.Rows {
-		if stays == nil || stays(s.rows, i) {
+		if keep == nil || keep(s.rows, i) {
 			s.places = append(s.places, i)
 			s.idRaw = append(s.idRaw, s.ids.raw(borrow(ids.Text(i)))...)
 		}

@@ -65,7 +65,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.BoolVar(&s.full, "full", false, "the largest sizes too")
 	flags.BoolVar(&s.smoke, "smoke", false, "the smallest sizes alone, compared with what -baseline has recorded")
 	flags.IntVar(&s.runs, "runs", 5, "runs of a short measurement")
-	flags.IntVar(&s.long, "long", 3, "runs of a long one")
+	flags.IntVar(&s.long, "long", 4, "runs of a long one")
 	flags.StringVar(&s.out, "o", "", "directory for benchmarks.json, BENCHMARKS.md and benchmarks.txt; nothing is written without it")
 	flags.StringVar(&s.commit, "commit", "unknown", "commit that the programs were built from, for the record")
 	flags.StringVar(&s.baseline, "baseline", "docs/benchmarks.json", "the record that -smoke compares with")

@@ -24,6 +24,9 @@ const (
 	// dictionaryBytes is the size of the texts above which a column goes on
 	// without its dictionary.
 	dictionaryBytes = 1 << 20
+	// A column that comes as numbers keeps its dictionary: this does not compile if it
+	// could have more texts than that.
+	_ = uint(dictionaryBytes - spill.MostTextBytes)
 	// rowBytes is what a row of an optional column takes in memory beside its
 	// value, for the size of a page.
 	rowBytes = 5
@@ -80,7 +83,6 @@ func (e *encoder) encode(to *chunk, column *Column, c *spill.Column, rows int) e
 		}
 		if dictionary && len(e.dict.text) > dictionaryBytes {
 			dictionary = false
-			c.Spell()
 		}
 		from = end
 	}

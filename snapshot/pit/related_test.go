@@ -51,15 +51,23 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 	const things, versions, offers = 8, 200, 300
 	def := load(t, "testdata/club.yaml")
 	facts := scored(things, versions)
+	// One is gone for a while, between two of its versions.
+	facts = append(facts, fact{Entity: "t7", Table: "things", Key: "t7", Version: sec(1196), Known: sec(1196), Deleted: true})
+	gone := 0
 	want := map[string]string{}
 	for i := range offers {
 		at := 195 + int64(i*7%(versions*10))
 		o := offer(sec(at)+1, sec(at), cols{"id": fmt.Sprint("o", i), "thing": fmt.Sprint("t", i%things)})
 		o.Key = fmt.Sprint("o", i)
 		facts = append(facts, o)
-		if at >= 200 {
+		if i%things == 7 && at >= 1196 && at < 1200 {
+			gone++
+		} else if at >= 200 {
 			want[o.Key] = strconv.Itoa(i%things*1000 + int(at-200)/10)
 		}
+	}
+	if gone == 0 {
+		t.Fatal("no offer is of a thing while it is gone")
 	}
 	info := catalog(def, sec(100), sec(200+versions*10))
 	v := build(t, def, info, facts)
@@ -90,15 +98,19 @@ func TestARelatedRowOfManyVersionsIsTheSameWhereverItStands(t *testing.T) {
 		o := pit.Options{Window: time.Duration(info.AsOf) * time.Microsecond}
 		store := related(t, v, def, o, place.budget(things*versions))
 		for k := range versions {
+			at, score, status := sec(205+int64(k)*10), pit.Value{Valid: true, Float: float32(7000 + k)}, pit.StatusPresent
+			if k == 99 {
+				at, score, status = sec(1198), pit.Value{}, pit.StatusDeleted
+			}
 			// What a joiner keeps of a number is as of the moments that it was asked for.
 			j := p.NewAnswerer(store, 1<<14)
 			q := p.Request("m0")
 			if err := q.Set("thing", json.RawMessage(`"t7"`)); err != nil {
 				t.Fatal(err)
 			}
-			err := j.Answer(v.entities["member"][0], change.Version(sec(205+int64(k)*10)), []*pit.Request{q}, func(a *pit.Answer) error {
-				if got := a.Columns[column]; got != (pit.Value{Valid: true, Float: float32(7000 + k)}) {
-					t.Errorf("%s, version %d: score is %+v", place.name, k, got)
+			err := j.Answer(v.entities["member"][0], change.Version(at), []*pit.Request{q}, func(a *pit.Answer) error {
+				if got := a.Columns[column]; got != score || a.Status[column] != status {
+					t.Errorf("%s, version %d: score is %+v, status %v", place.name, k, got, a.Status[column])
 				}
 				return nil
 			})

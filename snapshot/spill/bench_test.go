@@ -1,6 +1,7 @@
 package spill_test
 
 import (
+	"slices"
 	"testing"
 
 	"dreamfeed/snapshot/spill"
@@ -79,4 +80,65 @@ func spillRows(b *testing.B, add func(w *spill.Writer, p, rows int, set func(*sp
 		}
 	}
 	b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+// BenchmarkScan reports the rows in a second whose numbers of twenty columns are added
+// up: of columns that are the same in all rows of a chunk, and of others.
+func BenchmarkScan(b *testing.B) {
+	for _, name := range []string{"once", "each"} {
+		b.Run(name, func(b *testing.B) {
+			const rows, columns, together = 100_000, 20, 50
+			kinds := slices.Repeat([]spill.Kind{spill.Int32}, columns)
+			set, err := spill.New(b.TempDir(), kinds, nil, 1, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer set.Close()
+			w := set.Writer(0)
+			for group := range rows / together {
+				to, err := w.Group(0)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i := range together {
+					for c := range columns {
+						if i == 0 || name == "each" {
+							to.Set(c).AppendInt(int64(group+i*c), true)
+						}
+					}
+					if err := w.DoneInGroup(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			if err := w.Flush(); err != nil {
+				b.Fatal(err)
+			}
+			wanted := make([]int, columns)
+			for c := range wanted {
+				wanted[c] = c
+			}
+			scanner := set.Scanner(wanted)
+			b.ReportAllocs()
+			for b.Loop() {
+				sum := int64(0)
+				if err := scanner.Scan(b.Context(), 0, func(batch *spill.Batch) error {
+					for c := range batch.Columns {
+						column := &batch.Columns[c]
+						if column.Once {
+							sum += column.Int(0) * int64(batch.Rows)
+							continue
+						}
+						for _, v := range column.Ints {
+							sum += v
+						}
+					}
+					return nil
+				}); err != nil || sum == 0 {
+					b.Fatal(sum, err)
+				}
+			}
+			b.ReportMetric(float64(rows*b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
 }

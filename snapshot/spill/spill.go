@@ -11,11 +11,11 @@ import (
 )
 
 // ChunkRows is the most rows that a chunk holds. A writer buffers at most so
-// many rows for each partition.
+// many rows for each partition and for the group at hand, and 128 KiB of chunks.
 const ChunkRows = 128
 
-// chunk is where a chunk lies. 16 bytes for up to ChunkRows rows are the only
-// memory that grows with the rows.
+// chunk is where a chunk lies. 16 bytes for some rows, a group or up to ChunkRows, are
+// the only memory that grows with the rows.
 type chunk struct {
 	offset int64
 	size   uint32
@@ -84,7 +84,7 @@ func New(dir string, kinds []Kind, first []int, partitions, n int) (*Set, error)
 // Writer returns the i-th writer.
 func (s *Set) Writer(i int) *Writer { return s.writers[i] }
 
-// Bytes is the size of all that was written.
+// Bytes is the size of all that was written, when the writers are flushed.
 func (s *Set) Bytes() int64 {
 	var n int64
 	for _, w := range s.writers {

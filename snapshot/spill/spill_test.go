@@ -205,6 +205,56 @@ func TestRowsOfAGroupFollowEachOther(t *testing.T) {
 	}
 }
 
+// TestSmallGroupsFillAChunk: groups that fill just what a chunk takes leave room for the
+// next row.
+func TestSmallGroupsFillAChunk(t *testing.T) {
+	set, err := spill.New(t.TempDir(), []spill.Kind{spill.Int32, spill.Int32}, nil, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	w := set.Writer(0)
+	n := int64(0)
+	fill := func(to *spill.Pending) {
+		to.Set(0).AppendInt(n, true)
+		to.Set(1).AppendInt(-n, true)
+		n++
+	}
+	for _, size := range []int{31, 31, 31, 31, 4} {
+		to, err := w.Group(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range size {
+			fill(to)
+			if err := w.DoneInGroup(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := w.Group(0); err != nil { // the last one ends
+		t.Fatal(err)
+	}
+	for range 3 {
+		fill(w.Row(0))
+		if err := w.Done(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := set.Scanner([]int{0, 1}).Load(t.Context(), 0)
+	if err != nil || int64(b.Rows) != n {
+		t.Fatal(b.Rows, err)
+	}
+	for i := range b.Rows {
+		if b.Columns[0].Ints[i] != int64(i) || b.Columns[1].Ints[i] != -int64(i) {
+			t.Fatalf("row %d is %d and %d", i, b.Columns[0].Ints[i], b.Columns[1].Ints[i])
+		}
+	}
+}
+
 // comeBack holds what is read of 7 partitions against what the writers were given.
 func comeBack(t *testing.T, set *spill.Set, want []model) {
 	t.Helper()
@@ -218,6 +268,9 @@ func comeBack(t *testing.T, set *spill.Set, want []model) {
 		}
 		var got []string
 		if err := scanner.Scan(t.Context(), p, func(b *spill.Batch) error {
+			if b.Partition != p || b.First != len(got) {
+				t.Errorf("a batch of partition %d, row %d, is said to be of %d, %d", p, len(got), b.Partition, b.First)
+			}
 			for i := range b.Rows {
 				text := ""
 				for c := range b.Columns {
@@ -242,6 +295,9 @@ func comeBack(t *testing.T, set *spill.Set, want []model) {
 		some, err := partial.Load(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if all.Partition != p || all.First != 0 {
+			t.Errorf("partition %d is said to be %d, from row %d", p, all.Partition, all.First)
 		}
 		if all.Rows != len(rows) || some.Rows != len(rows) || len(some.Columns[0].Valid) != 0 {
 			t.Fatalf("partition %d: %d and %d rows", p, all.Rows, some.Rows)
