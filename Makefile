@@ -95,7 +95,7 @@ bench-build: build ## Build what the benchmark runs, the DuckDB side too (needs 
 	cd oracle && CGO_ENABLED=1 $(GO) build -trimpath -buildvcs=false -o ../bin/bench-duck ./bench
 
 .PHONY: bench
-bench: deps bench-build ## Measure all beside what bounds it (9 minutes), or ONLY some; FULL=1 the largest sizes too (an hour, 40 GB).
+bench: deps bench-build ## Measure all beside what bounds it (10 minutes), or ONLY some; FULL=1 the largest sizes too (an hour, 40 GB).
 	bin/bench -dir "$(BENCH_DIR)" -duck bin/bench-duck -commit "$(VERSION)" -o "$(BENCH_OUT)" $(if $(ONLY),-only "$(ONLY)") $(if $(FULL),-full)
 
 .PHONY: bench-smoke
