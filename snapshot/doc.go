@@ -33,8 +33,9 @@
 //   - I8: raw ids are hashed with a keyed hash before they are written; the
 //     spill, which holds ids of examples, has no name on disk where the system
 //     allows it, and never outlives the process there.
-//   - I10: memory holds the partitions in work, counters, and the distinct
-//     values of quasi-identifying text columns, but never the rows.
+//   - I10: memory holds the partitions in work, counters, the distinct values of
+//     quasi-identifying text columns, where each chunk of the spill lies and two
+//     bits a row, but never the rows.
 //   - The funnel adds up exactly, or the build fails.
 //   - A version appears whole, by one rename of a finished and synced
 //     directory, or not at all; one that exists is never touched.
